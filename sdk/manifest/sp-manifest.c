@@ -20,7 +20,7 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(const char *pat
     (void)vfprintf(stderr, format, args);
     va_end(args);
     (void)fputc('\n', stderr);
-    exit(1);
+    exit(1); // NOLINT(concurrency-mt-unsafe): there is one thread
 }
 
 static void put_string(FILE *out, const char *s)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+# The front door; CMake does the work (see CMakePresets.json for the other builds).
+#
+#   make            build to build/release
+#   make test       install what is missing (Debian), build, run every test
+#   make demo       the same, then show it: samples/demo.sh
+#   make install    [PREFIX=/usr/local] [DESTDIR=]
+#   make check      the checks that need no build: format, includes, headers
+#   make format     clang-format over the tree
+#   make clean
+
+PREFIX  ?= /usr/local
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+BUILD   := build/release
+CTEST   ?= ctest --output-on-failure --no-tests=error
+
+# Ninja where there is one; an existing build keeps what it was made with.
+ifndef CMAKE_GENERATOR
+ifneq ($(shell command -v ninja 2>/dev/null),)
+export CMAKE_GENERATOR := Ninja
+endif
+endif
+
+.PHONY: all deps deps-test test demo install check format clean
+
+all:
+	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make deps' (Debian, as root or with sudo)" >&2; exit 1; }
+	cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)"
+	cmake --build $(BUILD) -j $(JOBS)
+
+deps:
+	cmake/install-deps.sh build
+
+deps-test:
+	cmake/install-deps.sh build test
+
+test: deps-test
+	$(MAKE) all
+	cd $(BUILD) && $(CTEST) -LE bench
+
+demo: deps
+	$(MAKE) all
+	PATH="$(CURDIR)/$(BUILD)/bin:$$PATH" samples/demo.sh
+
+install: all
+	DESTDIR="$(DESTDIR)" cmake --install $(BUILD)
+
+check:
+	tests/check/includes.sh
+	tests/check/format.sh
+	tests/check/headers.sh
+
+format:
+	tests/check/format.sh --fix
+
+clean:
+	rm -rf build
