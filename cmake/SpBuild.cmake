@@ -47,6 +47,10 @@ if(SP_SANITIZE)
     endif()
 endif()
 
+if(SP_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 if(SP_COVERAGE)
     add_compile_options(--coverage)
     add_link_options(--coverage)
