@@ -47,7 +47,7 @@ fi
 echo "install-deps.sh: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # lists of words
-install() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing </dev/null; }
+install() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 --no-install-recommends $missing </dev/null; }
 # The package lists may be absent (a fresh container) or too old.
 $sudo apt-get update -q </dev/null || true
 install

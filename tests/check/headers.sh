@@ -30,7 +30,7 @@ while read -r header; do
     compiles "<${header#*include/}>" "$cxx" -std=c++17 -x c++
 done < <(find include sdk/include -name '*.h' 2>/dev/null | sort)
 while read -r header; do
-    compiles "\"$header\"" "$cc" -std=c11 -D_GNU_SOURCE -I. -I"$(dirname "$header")" -x c
+    compiles "\"$header\"" "$cc" -std=c11 -D_GNU_SOURCE -iquote . -iquote "$(dirname "$header")" -x c
 done < <(find core sdk plugins transports tools -name '*.h' -not -path 'sdk/include/*' 2>/dev/null | sort)
 
 echo "headers: $seen compilations, $bad failed"
