@@ -53,7 +53,9 @@ function(sp_add_plugin)
                    VISIBILITY_INLINES_HIDDEN ON
                    POSITION_INDEPENDENT_CODE ON
                    LINK_DEPENDS "${SP_PLUGIN_MAP}")
-    target_compile_features(${arg_NAME} PRIVATE c_std_11)
+    if(CMAKE_C_COMPILER_LOADED)
+        target_compile_features(${arg_NAME} PRIVATE c_std_11)
+    endif()
     target_link_libraries(${arg_NAME} PRIVATE sp::sdk ${arg_LIBRARIES})
     target_link_options(${arg_NAME} PRIVATE "-Wl,--version-script=${SP_PLUGIN_MAP}" -Wl,-z,now -Wl,--as-needed)
     # Nothing may stay open for libsp to fill in. A sanitizer leaves its own symbols open.
