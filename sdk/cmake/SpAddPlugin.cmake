@@ -6,9 +6,10 @@
 #                 [LIBRARIES target...]     what else to link; never libsp
 #                 [OUTPUT_DIRECTORY dir]    default: SP_PLUGIN_OUTPUT_DIRECTORY, else the current binary directory
 #                 [NO_MANIFEST]             write no manifest: then the file is opened to ask it
-#                 [MANIFEST file]           take this manifest, or write one from what follows; else the built plugin is
-#                                           asked, which a cross build cannot do
-#                 [ID org.example.name] [VERSION x.y.z] [ABI 1.0] [EXPORTS name...])
+#                 [MANIFEST file]           take this manifest; else the built plugin is asked what is in it
+#                 [ID org.example.name] [VERSION x.y.z] [EXPORTS name...] [ABI 1.0])
+#                                           what a cross build, which cannot ask, writes instead: all three, as they stand
+#                                           in the descriptor, since a difference is a refusal
 #
 # makes the target `name`: name.so, which exports sp_plugin_entry_v1 alone and links against no libsp, and beside it
 # name.json, which tells the loader what is inside without opening it. It is a hint: the plugin's descriptor decides.
@@ -72,10 +73,17 @@ macro(sp_plugin_manifest)
     set(json "${arg_OUTPUT_DIRECTORY}/${arg_NAME}.json")
     if(arg_MANIFEST)
         configure_file("${arg_MANIFEST}" "${json}" COPYONLY)
-    elseif(arg_ID AND arg_EXPORTS)
-        if(NOT arg_VERSION)
-            set(arg_VERSION "0.0.0")
+    elseif(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
+        add_custom_command(
+            TARGET ${arg_NAME} POST_BUILD
+            COMMAND ${SP_LAUNCHER} ${CMAKE_CROSSCOMPILING_EMULATOR} $<TARGET_FILE:sp::manifest> "$<TARGET_FILE:${arg_NAME}>" "${json}"
+            BYPRODUCTS "${json}"
+            VERBATIM)
+        get_target_property(imported sp::manifest IMPORTED)
+        if(NOT imported)
+            add_dependencies(${arg_NAME} sp::manifest)
         endif()
+    elseif(arg_ID AND arg_VERSION AND arg_EXPORTS)
         if(NOT arg_ABI)
             set(arg_ABI "1.0")
         endif()
@@ -83,19 +91,9 @@ macro(sp_plugin_manifest)
         list(JOIN arg_EXPORTS "," exports)
         file(WRITE "${json}" "{\"id\":\"${arg_ID}\",\"version\":\"${arg_VERSION}\",\"abi\":\"${arg_ABI}\",\
 \"exports\":[${exports}]}\n")
-    elseif(CMAKE_CROSSCOMPILING AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
-        message(FATAL_ERROR "sp_add_plugin(${arg_NAME}): a cross build cannot ask the plugin: give MANIFEST, or ID and \
-EXPORTS, or NO_MANIFEST")
     else()
-        add_custom_command(
-            TARGET ${arg_NAME} POST_BUILD
-            COMMAND ${SP_LAUNCHER} $<TARGET_FILE:sp::manifest> "$<TARGET_FILE:${arg_NAME}>" "${json}"
-            BYPRODUCTS "${json}"
-            VERBATIM)
-        get_target_property(imported sp::manifest IMPORTED)
-        if(NOT imported)
-            add_dependencies(${arg_NAME} sp::manifest)
-        endif()
+        message(FATAL_ERROR "sp_add_plugin(${arg_NAME}): a cross build cannot ask the plugin: give MANIFEST, or ID, \
+VERSION and EXPORTS, or NO_MANIFEST")
     endif()
 endmacro()
 
