@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/// The stream kit, part 3: sending [io, the pipe's send side]. What is small is copied together in
+/// the thread's scratch, what is large is pointed at: one system call for up to 64 KiB of messages.
+/// Nothing is remembered between calls but how much of the front message is written, so a batch may
+/// grow at its end meanwhile.
+#include "stream_parts.h"
+
+#include <errno.h>
+#include <string.h>
+
+/// Pieces in one write.
+#define TX_IOV 64
+
+/// A write is full with this many bytes.
+#define TX_BYTES 65536U
+
+/// Pieces of up to this much are copied: cheaper than an entry of the vector.
+#define TX_COPY 4096U
+
+/// One write.
+struct tx {
+    struct iovec iov[TX_IOV];
+    int n;
+    size_t bytes;
+    unsigned char *scratch; ///< NULL: none, point at everything
+    size_t used;            ///< bytes of scratch
+};
+
+/// Adds bytes that follow in scratch, which have been written there.
+static void tx_copied(struct tx *t, size_t len)
+{
+    unsigned char *p = t->scratch + t->used;
+    struct iovec *last = t->n > 0 ? &t->iov[t->n - 1] : NULL;
+
+    if (last != NULL && (unsigned char *)last->iov_base + last->iov_len == p) {
+        last->iov_len += len;
+    } else {
+        t->iov[t->n++] = (struct iovec){p, len};
+    }
+    t->used += len;
+    t->bytes += len;
+}
+
+static void tx_add(struct tx *t, unsigned char *p, size_t len)
+{
+    if (len == 0) {
+        return;
+    }
+    if (t->scratch != NULL && len <= TX_COPY && len <= STREAM_SCRATCH - t->used) {
+        memcpy(t->scratch + t->used, p, len);
+        tx_copied(t, len);
+        return;
+    }
+    t->iov[t->n++] = (struct iovec){p, len};
+    t->bytes += len;
+}
+
+/// The framing of a message, written into its frame: from there to the end of the header it is one
+/// piece.
+static unsigned char *tx_frame(const struct sp_stream *s, sp_msg *m)
+{
+    unsigned char *p = (unsigned char *)m + offsetof(struct sp_msg, header) - s->framing;
+
+    stream_store_u64(p + s->framing - 8, (uint64_t)m->header_len + m->len);
+    if (s->framing == SP_STREAM_MARKED) {
+        p[0] = 1;
+    }
+    return p;
+}
+
+/// Fills a write from the front of the batch.
+static void tx_gather(struct tx *t, const struct sp_stream *s, const sp_batch *out)
+{
+    size_t skip = s->tx_off;
+
+    for (sp_msg *m = out->head; m != NULL && t->bytes < TX_BYTES && t->n <= TX_IOV - 2;
+         m = m->next) {
+        unsigned char *front = tx_frame(s, m);
+        size_t front_len = s->framing + m->header_len;
+        size_t skip_front = stream_min(skip, front_len);
+        size_t skip_body = skip - skip_front;
+
+        tx_add(t, front + skip_front, front_len - skip_front);
+        tx_add(t, m->data + skip_body, m->len - skip_body);
+        skip = 0;
+    }
+}
+
+/// `put` bytes are written: give back the messages that are through.
+static void tx_written(struct sp_stream *s, sp_batch *out, size_t put)
+{
+    s->tx_off += put;
+    while (out->head != NULL) {
+        size_t whole = s->framing + out->head->header_len + out->head->len;
+
+        if (s->tx_off < whole) {
+            return;
+        }
+        s->tx_off -= whole;
+        s->host->msg_release(sp_batch_pop(out));
+    }
+}
+
+int sp_stream_submit(void *pipe, sp_batch *out)
+{
+    struct sp_stream *s = pipe;
+
+    while (out->head != NULL) {
+        struct tx t;
+        ssize_t put;
+
+        if (stream_is_closed(s)) {
+            return SP_ECLOSED;
+        }
+        t.n = 0;
+        t.bytes = 0;
+        t.used = 0;
+        t.scratch = s->host->scratch();
+        tx_gather(&t, s, out);
+        put = s->io->send(s, t.iov, t.n);
+        if (put < 0) {
+            return (int)put;
+        }
+        tx_written(s, out, (size_t)put);
+    }
+    return SP_OK;
+}
