@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/// Who may be loaded. The judgement is a pure function over the facts of one path component; the
+/// rest gathers facts. An ACL that lets others write shows in the group bits of the mode, so the
+/// mode is enough. [any]
+#include "policy.h"
+
+#include "platform.h"
+
+#include <sp/types.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <link.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ Facts */
+
+int sp__policy_self(char *buf, size_t cap)
+{
+    static const char anchor = 0;
+    char real[PATH_MAX];
+    struct link_map *map = NULL;
+    Dl_info info;
+    const char *path = "/proc/self/exe";
+
+    // The program's own entry in the list of objects has no name: then the library is linked into
+    // the program.
+    if (dladdr1(&anchor, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 && map != NULL &&
+        map->l_name[0] != '\0') {
+        path = map->l_name;
+    }
+    if (realpath(path, real) == NULL) {
+        return -errno;
+    }
+    return snprintf(buf, cap, "%s", real) < (int)cap ? SP_OK : -ENAMETOOLONG;
+}
+
+static void policy_parse_owners(struct sp__trust *trust, const char *text)
+{
+    while (text != NULL && *text != '\0' && trust->owner_count < SP__TRUST_OWNERS) {
+        char *end;
+        unsigned long uid = strtoul(text, &end, 10);
+
+        if (end == text) {
+            return;
+        }
+        trust->owners[trust->owner_count++] = (uid_t)uid;
+        text = *end == ',' ? end + 1 : NULL;
+    }
+}
+
+void sp__policy_trust(struct sp__trust *trust, const struct sp_config *cfg)
+{
+    char self[PATH_MAX];
+    struct stat st;
+
+    memset(trust, 0, sizeof(*trust));
+    trust->user = geteuid();
+    trust->group = getegid();
+    trust->group_known = getauxval(AT_SECURE) == 0 && getgid() == trust->group;
+    trust->lib_owner = trust->user;
+    if (sp__policy_self(self, sizeof(self)) == SP_OK && stat(self, &st) == 0) {
+        trust->lib_owner = st.st_uid;
+    }
+    policy_parse_owners(trust, cfg->plugin_owners);
+}
+
+/* ------------------------------------------------------------------ Judgement */
+
+static bool policy_owner_ok(const struct sp__trust *trust, uid_t uid)
+{
+    if (uid == 0 || uid == trust->user || uid == trust->lib_owner) {
+        return true;
+    }
+    for (size_t i = 0; i < trust->owner_count; i++) {
+        if (trust->owners[i] == uid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *facts,
+                     enum sp__place place, const char *path, struct sp__why *why)
+{
+    // In a sticky directory of root others may add names, but not replace those of the next
+    // component's owner.
+    bool sticky = place == SP__PLACE_ANCESTOR && facts->uid == 0 && (facts->mode & S_ISVTX) != 0;
+
+    if (place == SP__PLACE_FILE && !S_ISREG(facts->mode)) {
+        return sp__why_set(why, SP_EABI, "%s is not a regular file", path);
+    }
+    if (place != SP__PLACE_FILE && !S_ISDIR(facts->mode)) {
+        return sp__why_set(why, SP_EABI, "%s is not a directory", path);
+    }
+    if (!policy_owner_ok(trust, facts->uid)) {
+        return sp__why_set(why, SP_EABI,
+                           "%s belongs to user %lu, who is not trusted: chown root %s, or add %lu "
+                           "to plugin-owners",
+                           path, (unsigned long)facts->uid, path, (unsigned long)facts->uid);
+    }
+    if ((facts->mode & S_IWOTH) != 0 && !sticky) {
+        return sp__why_set(why, SP_EABI, "%s is writable by others: chmod o-w %s", path, path);
+    }
+    if ((facts->mode & S_IWGRP) != 0 && !sticky &&
+        !(trust->group_known && facts->gid == trust->group)) {
+        return sp__why_set(why, SP_EABI, "%s is writable by group %lu: chmod g-w %s", path,
+                           (unsigned long)facts->gid, path);
+    }
+    return SP_OK;
+}
+
+/// One component: `path` up to `end`.
+static int policy_component(const struct sp__trust *trust, const char *path, size_t end,
+                            enum sp__place place, struct sp__why *why)
+{
+    char part[PATH_MAX];
+    struct sp__facts facts;
+    struct stat st;
+
+    memcpy(part, path, end);
+    part[end] = '\0';
+    if (lstat(part, &st) < 0) {
+        int err = -errno;
+
+        return sp__why_set(why, err, "%s: %s", part, strerrordesc_np(-err));
+    }
+    facts.mode = st.st_mode;
+    facts.uid = st.st_uid;
+    facts.gid = st.st_gid;
+    return sp__policy_judge(trust, &facts, place, part, why);
+}
+
+int sp__policy_path(const struct sp__trust *trust, const char *path, struct sp__why *why)
+{
+    size_t len = strlen(path);
+    const char *last = strrchr(path, '/');
+
+    if (path[0] != '/' || len < 2 || len >= PATH_MAX) {
+        return sp__why_set(why, SP_EABI, "\"%s\" is not an absolute path", path);
+    }
+    for (size_t i = 0; i <= len; i++) {
+        size_t end = i == 0 ? 1 : i;
+        enum sp__place place = SP__PLACE_ANCESTOR;
+        int err;
+
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        if (path[i] == '\0') {
+            place = SP__PLACE_FILE;
+        } else if (path + i == last) {
+            place = SP__PLACE_DIR;
+        }
+        err = policy_component(trust, path, end, place, why);
+        if (err < 0) {
+            return err;
+        }
+    }
+    return SP_OK;
+}
+
+/* ------------------------------------------------------------------ The allow-list */
+
+/// True when `item` of the list, `n` bytes, is the real path `path`.
+static bool policy_item_is_path(const char *item, size_t n, const char *path)
+{
+    char name[PATH_MAX];
+    char real[PATH_MAX];
+
+    if (item[0] != '/' || n >= sizeof(name)) {
+        return false;
+    }
+    memcpy(name, item, n);
+    name[n] = '\0';
+    return realpath(name, real) != NULL && strcmp(real, path) == 0;
+}
+
+static bool policy_listed(const char *list, const char *path, const char *id)
+{
+    while (*list != '\0') {
+        size_t n = strcspn(list, ":");
+
+        if (path != NULL && policy_item_is_path(list, n, path)) {
+            return true;
+        }
+        if (id != NULL && strlen(id) == n && memcmp(list, id, n) == 0) {
+            return true;
+        }
+        list += n;
+        list += *list == ':' ? 1 : 0;
+    }
+    return false;
+}
+
+bool sp__policy_allows_path(const struct sp_config *cfg, const char *path)
+{
+    return cfg->plugin_allow == NULL || policy_listed(cfg->plugin_allow, path, NULL);
+}
+
+int sp__policy_allowed(const struct sp_config *cfg, const char *path, const char *id,
+                       struct sp__why *why)
+{
+    if (sp__policy_allows_path(cfg, path) ||
+        (id != NULL && policy_listed(cfg->plugin_allow, NULL, id))) {
+        return SP_OK;
+    }
+    if (id == NULL) {
+        return sp__why_set(why, SP_EABI, "not in plugin-allow (no manifest tells its id): add %s",
+                           path);
+    }
+    return sp__why_set(why, SP_EABI, "not in plugin-allow: add %s or %s", id, path);
+}

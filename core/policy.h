@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/// Who may be loaded: a file that nobody but root, the process's own user and the owners named by
+/// the configuration could have put there or changed. Checked before the file is opened, because
+/// its constructors run in that. [any]
+#ifndef SP_CORE_POLICY_H
+#define SP_CORE_POLICY_H
+
+#include "config.h"
+#include "why.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define SP__TRUST_OWNERS 64
+
+/// Whom this process trusts.
+struct sp__trust {
+    uid_t user;       ///< its effective user
+    gid_t group;      ///< its user's own group, which may have write permission
+    bool group_known; ///< false in a set-user-id program: whose group it is cannot be told
+    uid_t lib_owner;  ///< owner of the library's own file, whose code runs already
+    uid_t owners[SP__TRUST_OWNERS];
+    size_t owner_count;
+};
+
+/// What stat says of one component of a path.
+struct sp__facts {
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+};
+
+enum sp__place {
+    SP__PLACE_ANCESTOR, ///< a directory above the plugin directory
+    SP__PLACE_DIR,      ///< the plugin directory
+    SP__PLACE_FILE      ///< the plugin
+};
+
+/// Gathers the facts about this process; the owners are those of `cfg` ("plugin-owners").
+void sp__policy_trust(struct sp__trust *trust, const struct sp_config *cfg);
+
+/// Judges one component called `path`; pure. SP_EABI with the component and the mend.
+int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *facts,
+                     enum sp__place place, const char *path, struct sp__why *why);
+
+/// Judges every component of a real path, from the root down to the file. SP_EABI, or the errno
+/// code of stat.
+int sp__policy_path(const struct sp__trust *trust, const char *path, struct sp__why *why);
+
+/// The allow-list of `cfg`: by real path or by id (NULL: the plugin has no manifest that tells it).
+/// SP_EABI.
+int sp__policy_allowed(const struct sp_config *cfg, const char *path, const char *id,
+                       struct sp__why *why);
+
+/// True when `path` itself is on the allow-list, or there is none, so that nothing depends on the
+/// plugin's id.
+bool sp__policy_allows_path(const struct sp_config *cfg, const char *path);
+
+/// Real path of the file that holds this library's code: libsp.so, or the program that it is linked
+/// into.
+int sp__policy_self(char *buf, size_t cap);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/// The reason of a refusal, handed inwards to outwards as text. Functions that may be one of
+/// several tries write it here; only the API call that fails in the end puts it into the thread's
+/// error detail. [any]
+#ifndef SP_CORE_WHY_H
+#define SP_CORE_WHY_H
+
+#include <stdarg.h>
+#include <stdio.h>
+
+struct sp__why {
+    char text[1024];
+};
+
+/// Writes the formatted text and returns `err`.
+__attribute__((format(printf, 3, 4))) static inline int sp__why_set(struct sp__why *why, int err,
+                                                                    const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(why->text, sizeof(why->text), fmt, ap);
+    va_end(ap);
+    return err;
+}
+
+#endif
