@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/// The stream kit: what every transport over a byte stream shares. It does the exchange of hellos,
-/// takes many messages out of one read, gathers many into one write, and keeps what is there in
-/// part. A transport puts a struct sp_stream at the beginning of its pipe state and calls
-/// sp_stream_open from its accept and dial; five slots of its table are then the functions below,
-/// or two lines around them.
+/// The stream kit: what every transport over a byte stream shares. It exchanges the hellos, takes
+/// many messages out of one read, gathers many into one write, and keeps what is there in part. A
+/// transport puts a struct sp_stream at the beginning of its pipe state and calls sp_stream_open
+/// from its accept and dial; four slots of its table are then functions below, as they stand, and
+/// its handshake calls a fifth.
 ///
-/// On the wire (RFC draft sp-tcp-mapping-01, sp-ipc-mapping): 8 bytes `00 53 50 00 | type u16 | 00
-/// 00` from each side, then each message as `u64 length | bytes`, for SP_STREAM_MARKED with a byte
-/// 1 in front of the length.
+/// On the wire (RFC drafts sp-tcp-mapping-01 and sp-ipc-mapping-01): from each side 8 bytes,
+/// `00 53 50 00 | type u16 | 00 00`; then each message as `u64 length | bytes`, for
+/// SP_STREAM_MARKED with a byte 1 in front of the length.
 ///
 /// Memory: an idle stream holds its struct and nothing else. A message that is on its way holds
 /// what has arrived of it, at most twice that much, or 64 KiB (for a peer that just sent a larger

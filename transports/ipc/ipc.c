@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/// Transports "ipc" and "abstract": SP over AF_UNIX streams, ipc:///absolute/path,
+/// ipc://relative/path, abstract://name. An endpoint owns its listening socket and file, a pipe its
+/// connection; hello, framing, reads and writes are the stream kit's, the rules for socket files
+/// those of path.h. Thread classes as in sp_transport_ops.
+#include "path.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sp/sdk/cause.h>
+#include <sp/sdk/stream.h>
+
+/// As for tcp: a burst of peers must find room.
+#define IPC_BACKLOG 4096
+
+/// Bytes of a path or name: sun_path less a NUL at its end or in front.
+#define IPC_NAME_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+struct ipc_ep {
+    const sp_host *host;
+    sp_ep_ref *ref;
+    int64_t permissions; ///< options
+    int64_t allow_uid;
+    int64_t allow_gid;
+    int64_t listen_fd;
+    struct sockaddr_un addr;
+    socklen_t addr_len;
+    struct ipc_path path;
+    char text[IPC_NAME_MAX + 2]; ///< the address, for people: the path, or "@name"
+    bool closed;
+    int fd; ///< listens; -1: not
+};
+
+struct ipc_pipe {
+    struct sp_stream stream;
+    const struct ipc_ep *ep;
+    bool known; ///< `peer` is read and allowed
+    struct ucred peer;
+};
+
+/// The address as text.
+static void ipc_describe(struct ipc_ep *e)
+{
+    const char *path = e->addr.sun_path;
+    size_t used = e->addr_len - offsetof(struct sockaddr_un, sun_path);
+
+    if (used > 0 && path[0] == '\0') {
+        (void)snprintf(e->text, sizeof(e->text), "@%.*s", (int)(used - 1), path + 1);
+    } else {
+        (void)snprintf(e->text, sizeof(e->text), "%.*s", (int)used, path);
+    }
+}
+
+static int ipc_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char *url,
+                       sp_cause *cause)
+{
+    struct ipc_ep *e = ep;
+    const char *sep = strstr(url, "://");
+    const char *name = sep != NULL ? sep + 3 : "";
+    size_t len = strlen(name);
+    size_t abstract = strncmp(url, "abstract:", 9) == 0;
+
+    e->host = host;
+    e->ref = ref;
+    e->fd = -1;
+    e->path.dir = -1;
+    if (len == 0) {
+        return sp_fail(cause, SP_EINVAL, "%s is missing", abstract ? "name" : "path");
+    }
+    if (len > IPC_NAME_MAX) {
+        return sp_fail(cause, SP_EINVAL, "%s of %zu bytes: the system takes at most %zu",
+                       abstract ? "name" : "path", len, IPC_NAME_MAX);
+    }
+    e->addr.sun_family = AF_UNIX;
+    memcpy(e->addr.sun_path + abstract, name, len);
+    // An abstract name ends with its last byte, a path with a NUL.
+    e->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    ipc_describe(e);
+    return SP_OK;
+}
+
+/// A socket that listens at an abstract name.
+static int ipc_listen_abstract(const struct ipc_ep *e, sp_cause *cause)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const char *what = "bind";
+    int err;
+
+    if (fd < 0) {
+        return sp_fail(cause, -errno, "socket");
+    }
+    if (bind(fd, (const struct sockaddr *)&e->addr, e->addr_len) == 0) {
+        what = "listen";
+        if (listen(fd, IPC_BACKLOG) == 0) {
+            return fd;
+        }
+    }
+    err = errno;
+    (void)close(fd);
+    return sp_fail(cause, -err, "%s", what);
+}
+
+/// The listening socket: the one that was given, or a new one. Its file, if it has one, is not ours
+/// if it was given.
+static int ipc_listen_open(struct ipc_ep *e, sp_cause *cause)
+{
+    int64_t given = sp_option_load(&e->listen_fd);
+    int fd;
+
+    if (given < 0 && e->addr.sun_path[0] == '\0') {
+        return ipc_listen_abstract(e, cause);
+    }
+    if (given < 0) {
+        return ipc_path_listen(&e->addr, (mode_t)sp_option_load(&e->permissions), IPC_BACKLOG,
+                               &e->path, cause);
+    }
+    fd = sp_stream_adopt(given, AF_UNIX, cause);
+    if (fd >= 0) {
+        memset(&e->addr, 0, sizeof(e->addr));
+        e->addr_len = sizeof(e->addr);
+        (void)getsockname(fd, (struct sockaddr *)&e->addr, &e->addr_len);
+        ipc_describe(e);
+    }
+    return fd;
+}
+
+static void ipc_ep_close(void *ep)
+{
+    struct ipc_ep *e = ep;
+
+    e->closed = true;
+    if (e->fd >= 0) {
+        e->host->ep_unwatch(e->ref, e->fd);
+        ipc_path_remove(&e->path);
+        (void)close(e->fd);
+        e->fd = -1;
+    }
+}
+
+static int ipc_listen(void *ep, sp_bound *bound, sp_cause *cause)
+{
+    struct ipc_ep *e = ep;
+    int rc = ipc_listen_open(e, cause);
+    bool abstract = e->addr.sun_path[0] == '\0';
+
+    if (rc < 0) {
+        return rc;
+    }
+    e->fd = rc;
+    bound->port = -1;
+    (void)snprintf(bound->local, sizeof(bound->local), "%s", e->text);
+    (void)snprintf(bound->url, sizeof(bound->url), "%s%s", abstract ? "abstract://" : "ipc://",
+                   e->text + abstract);
+    rc = e->host->ep_watch(e->ref, e->fd);
+    if (rc < 0) {
+        ipc_path_remove(&e->path);
+        (void)close(e->fd);
+        e->fd = -1;
+        return sp_fail(cause, rc, "watch");
+    }
+    return SP_OK;
+}
+
+static int ipc_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
+{
+    const struct ipc_ep *e = ep;
+    struct ipc_pipe *p = pipe;
+    int fd;
+
+    if (e->fd < 0) {
+        return sp_fail(cause, SP_ECLOSED, "accept");
+    }
+    fd = sp_stream_accept(e->fd);
+    if (fd < 0) {
+        return sp_fail(cause, fd, "accept");
+    }
+    p->ep = e;
+    return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_MARKED, 0, NULL);
+}
+
+static int ipc_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
+{
+    const struct ipc_ep *e = ep;
+    struct ipc_pipe *p = pipe;
+    int fd;
+
+    if (e->closed) {
+        return sp_fail(cause, SP_ECLOSED, "dial");
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return sp_fail(cause, -errno, "socket");
+    }
+    if (connect(fd, (const struct sockaddr *)&e->addr, e->addr_len) < 0) {
+        int err = errno;
+
+        (void)close(fd);
+        // There is no connecting in the background here: a full queue is a refusal, to be tried
+        // again.
+        return err == EAGAIN
+                   ? sp_fail(cause, -ECONNREFUSED, "connect: the listener's queue is full")
+                   : sp_fail(cause, -err, "connect");
+    }
+    p->ep = e;
+    return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_MARKED, SP_STREAM_DIALED, NULL);
+}
+
+/// Who is at the other end, and may it be? For a dialer that is the process that listens.
+static int ipc_check_peer(struct ipc_pipe *p, sp_cause *cause)
+{
+    int64_t uid = sp_option_load(&p->ep->allow_uid);
+    int64_t gid = sp_option_load(&p->ep->allow_gid);
+    socklen_t len = sizeof(p->peer);
+
+    if (p->known) {
+        return SP_OK;
+    }
+    if (getsockopt(p->stream.fd, SOL_SOCKET, SO_PEERCRED, &p->peer, &len) < 0) {
+        return sp_fail(cause, -errno, "credentials");
+    }
+    if (uid >= 0 && uid != (int64_t)p->peer.uid) {
+        return sp_fail(cause, -EACCES, "peer uid %u is not allowed", p->peer.uid);
+    }
+    if (gid >= 0 && gid != (int64_t)p->peer.gid) {
+        return sp_fail(cause, -EACCES, "peer gid %u is not allowed", p->peer.gid);
+    }
+    p->known = true;
+    return SP_OK;
+}
+
+static int ipc_handshake(void *pipe, unsigned ready, sp_handshake *hs)
+{
+    struct ipc_pipe *p = pipe;
+    int rc = ipc_check_peer(p, &hs->cause);
+
+    (void)ready;
+    if (rc == SP_OK) {
+        rc = sp_stream_handshake(&p->stream, hs);
+    }
+    if (rc == SP_EAGAIN) {
+        return rc;
+    }
+    hs->uid = p->peer.uid;
+    hs->gid = p->peer.gid;
+    hs->pid = p->peer.pid;
+    (void)snprintf(hs->local, sizeof(hs->local), "%s", p->ep->text);
+    (void)snprintf(hs->remote, sizeof(hs->remote), "%s", p->ep->text);
+    return rc;
+}
+
+/// The first is not one of "abstract".
+static const sp_option ipc_options[] = {
+    {"permissions", SP_OPTION_INT, 0, offsetof(struct ipc_ep, permissions), 0600, 0, 0777, "",
+     "permission bits of the socket file: who may connect needs write permission"},
+    {"allow-uid", SP_OPTION_INT, 0, offsetof(struct ipc_ep, allow_uid), -1, -1, UINT32_MAX, "",
+     "refuse peers of other users; -1: none"},
+    {"allow-gid", SP_OPTION_INT, 0, offsetof(struct ipc_ep, allow_gid), -1, -1, UINT32_MAX, "",
+     "refuse peers whose group is another; -1: none"},
+    {"listen-fd", SP_OPTION_INT, 0, offsetof(struct ipc_ep, listen_fd), -1, -1, INT32_MAX, "",
+     "listen on a duplicate of this listening socket; -1: on a new one"},
+};
+
+#define IPC_OPTIONS (sizeof(ipc_options) / sizeof(ipc_options[0]))
+
+/// What both have.
+#define IPC_SLOTS                                                                                  \
+    .size = sizeof(sp_transport_ops), .ep_size = sizeof(struct ipc_ep),                            \
+    .pipe_size = sizeof(struct ipc_pipe), .option_size = sizeof(sp_option),                        \
+    .ep_init = ipc_ep_init, .listen = ipc_listen, .accept = ipc_accept, .dial = ipc_dial,          \
+    .ep_close = ipc_ep_close, .handshake = ipc_handshake, .harvest = sp_stream_harvest,            \
+    .submit = sp_stream_submit, .pipe_close = sp_stream_close, .pipe_fini = sp_stream_fini
+
+static const sp_transport_ops ipc_ops = {
+    IPC_SLOTS,
+    .options = ipc_options,
+    .option_count = IPC_OPTIONS,
+    .url_form = "ipc:///PATH",
+};
+
+static const sp_transport_ops abstract_ops = {
+    IPC_SLOTS,
+    .options = ipc_options + 1,
+    .option_count = IPC_OPTIONS - 1,
+    .url_form = "abstract://NAME",
+};
+
+static const sp_export ipc_exports[] = {
+    {.kind = SP_KIND_TRANSPORT, .name = "ipc", .ops.transport = &ipc_ops},
+    {.kind = SP_KIND_TRANSPORT, .name = "abstract", .ops.transport = &abstract_ops},
+};
+
+static const sp_plugin ipc_plugin = {
+    .size = sizeof(ipc_plugin),
+    .abi_major = SP_ABI_MAJOR,
+    .abi_minor_built = SP_ABI_MINOR,
+    .abi_minor_needed = 0,
+    .id = "org.scalability-protocols.sp.ipc",
+    .version = "0.1.0",
+    .vendor = "SP",
+    .licence = "MIT",
+    .description = "SP over AF_UNIX streams, with a socket file or an abstract name",
+    .exports = ipc_exports,
+    .export_count = sizeof(ipc_exports) / sizeof(ipc_exports[0]),
+    .export_size = sizeof(sp_export),
+};
+
+const sp_plugin *sp_plugin_entry_v1(void)
+{
+    return &ipc_plugin;
+}
