@@ -7,6 +7,8 @@
 #include "candidate.h"
 #include "config.h"
 #include "error.h"
+#include "host.h"
+#include "log.h"
 #include "platform.h"
 #include "plugin_check.h"
 #include "registry_list.h"
@@ -17,8 +19,6 @@
 
 #define REGISTRY_BUILT_IN "the program itself"
 
-extern const sp_host sp__host;
-
 struct registry_actor {
     struct registry_actor *next;
     const char *name;
@@ -26,8 +26,8 @@ struct registry_actor {
 };
 
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic(struct sp__plugin *)
-    registry_plugins; // release in registry_load pairs with acquire in the walk
+// The release in registry_load pairs with the acquire in the walk.
+static _Atomic(struct sp__plugin *) registry_plugins;
 static struct sp__protocol *registry_protocols;
 static struct sp__transport *registry_transports;
 static struct registry_actor *registry_actors;
@@ -366,12 +366,9 @@ static int registry_resolve(struct sp__search *s, sp_kind kind, const char *name
 static void registry_warn(const struct sp__search *s, sp_kind kind, const char *name)
 {
     for (const struct sp__candidate *c = s->candidates; c != NULL; c = c->next) {
-        struct registry_tale line = {.len = 0};
-
         if (c->err < 0 && sp__candidate_claims(c, kind, name)) {
-            registry_tell(&line, "%s \"%s\": %s refused: %s", sp__kind_name(kind), name, c->path,
-                          c->why.text);
-            sp__host.log(SP_LOG_WARN, "plugins", line.text);
+            sp__logf(SP_LOG_WARN, "plugins", "%s \"%s\": %s refused: %s", sp__kind_name(kind), name,
+                     c->path, c->why.text);
         }
     }
 }
