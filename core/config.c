@@ -94,7 +94,7 @@ static int config_check_owner(const char *item, struct sp__why *why)
 /// "5" or "0-3".
 static int config_check_cpus(const char *item, struct sp__why *why)
 {
-    uint64_t first;
+    uint64_t first = 0;
     uint64_t last;
     const char *end = config_number(item, CONFIG_CPUS - 1, &first);
 
@@ -429,7 +429,7 @@ int sp_config_load(sp_config **cfg, const char *json_path)
 {
     struct sp__json_value *root;
     struct sp__why why;
-    sp_config *c;
+    sp_config *c = NULL;
     int err;
 
     if (cfg == NULL || json_path == NULL) {
@@ -440,7 +440,7 @@ int sp_config_load(sp_config **cfg, const char *json_path)
         return sp__fail(err, "%s: %s", json_path, why.text);
     }
     err = sp_config_new(&c);
-    if (err == SP_OK) {
+    if (c != NULL) {
         err = config_apply(c, json_path, root);
         if (err < 0) {
             sp_config_free(c);

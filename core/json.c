@@ -179,7 +179,7 @@ int sp__json_read(const char *path, size_t max, struct sp__json_value **root, st
     cJSON *node;
     int err = json_slurp(path, max, &buf, &len, why);
 
-    if (err < 0) {
+    if (buf == NULL) {
         return err;
     }
     (void)pthread_mutex_lock(&json_parse_mutex);

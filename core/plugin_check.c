@@ -15,7 +15,7 @@
 #define CHECK_PLUGIN_1_0 CHECK_SIZE(sp_plugin, unload)
 #define CHECK_EXPORT_1_0 CHECK_SIZE(sp_export, ops)
 #define CHECK_OPTION_1_0 CHECK_SIZE(sp_option, doc)
-#define CHECK_PROTOCOL_1_0 CHECK_SIZE(sp_protocol_ops, raw)
+#define CHECK_PROTOCOL_1_0 (offsetof(sp_protocol_ops, raw) + sizeof(void *))
 #define CHECK_TRANSPORT_1_0 CHECK_SIZE(sp_transport_ops, pipe_fini)
 
 #define CHECK_EXPORTS_MAX 256

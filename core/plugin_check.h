@@ -25,5 +25,7 @@ const sp_export *sp__export_find(const sp_plugin *desc, sp_kind kind, const char
 /// options are copied too (to items of this library's size; they live for ever). SP_ENOMEM.
 int sp__copy_protocol(sp_protocol_ops *to, const sp_protocol_ops *from);
 int sp__copy_transport(sp_transport_ops *to, const sp_transport_ops *from);
+/// Frees the options of a copy that nobody uses yet. NULL is allowed.
+void sp__copy_free(const sp_option *options);
 
 #endif

@@ -94,6 +94,7 @@ static int copy_options(const sp_option **options, size_t count, size_t *size)
     }
     to = sp__zalloc(count * sizeof(*to));
     if (to == NULL) {
+        *options = NULL; // the plugin's own, which are not to be freed
         return SP_ENOMEM;
     }
     for (size_t i = 0; i < count; i++) {
@@ -136,4 +137,9 @@ int sp__copy_transport(sp_transport_ops *to, const sp_transport_ops *from)
     to->ep_fini = to->ep_fini != NULL ? to->ep_fini : stub_self;
     to->on_timer = to->on_timer != NULL ? to->on_timer : stub_on_timer;
     return copy_options(&to->options, to->option_count, &to->option_size);
+}
+
+void sp__copy_free(const sp_option *options)
+{
+    sp__free((void *)(uintptr_t)options);
 }

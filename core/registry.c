@@ -135,8 +135,8 @@ static int registry_bind_protocol(struct sp__plugin *plugin, const sp_export *e)
         p->raw.raw = NULL;
     }
     if (err < 0) {
-        sp__free(p); // not the options of the first copy: they are few bytes, and without memory
-                     // for more this is the end
+        sp__copy_free(p->ops.options);
+        sp__free(p);
         return err;
     }
     p->ops.raw = p->has_raw ? &p->raw : NULL;

@@ -304,7 +304,9 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
         (void)snprintf(parent, sizeof(parent), "%s", slash != NULL ? "/" : ".");
     }
     if (realpath(path, real) == NULL || realpath(parent, real) == NULL) {
-        return sp__why_set(why, -errno, "%s", strerrordesc_np(errno));
+        int err = -errno;
+
+        return sp__why_set(why, err, "%s", strerrordesc_np(-err));
     }
     c = search_candidate(s, real, name);
     if (c == NULL) {

@@ -12,16 +12,19 @@ struct sp__why {
     char text[1024];
 };
 
-/// Writes the formatted text and returns `err`.
-__attribute__((format(printf, 3, 4))) static inline int sp__why_set(struct sp__why *why, int err,
-                                                                    const char *fmt, ...)
+/// Writes the formatted text.
+__attribute__((format(printf, 2, 3))) static inline void sp__why_write(struct sp__why *why,
+                                                                       const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     (void)vsnprintf(why->text, sizeof(why->text), fmt, ap);
     va_end(ap);
-    return err;
 }
+
+/// The same as an expression with the value `err`. A macro, so that compilers see which value that
+/// is.
+#define sp__why_set(why, err, ...) (sp__why_write((why), __VA_ARGS__), (err))
 
 #endif

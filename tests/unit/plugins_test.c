@@ -2,6 +2,7 @@
 /// Finding plugins by name: order, laziness, manifests, names found twice, the list as JSON, and
 /// what the core makes of the tables. A name stays bound in a process, so each test has its own
 /// fixture.
+#include "platform.h"
 #include "plugin_dir.h"
 #include "registry.h"
 
@@ -597,6 +598,54 @@ static void plugins_wanted_by_many_threads_load_once(void **state)
     plugin_dir_remove(dir);
 }
 
+/* ------------------------------------------------------------------ Memory */
+
+static long plugins_allocations_left;
+
+static void *plugins_scarce_alloc(size_t size, size_t align)
+{
+    return plugins_allocations_left-- > 0 ? sp__platform_linux.alloc(size, align) : NULL;
+}
+
+/// With the n-th allocation failing, for every n until none fails: SP_ENOMEM, and nothing is spoilt
+/// for the next try.
+static void plugins_survive_every_failing_allocation(void **state)
+{
+    const struct sp_platform *before = sp__platform;
+    struct sp_platform scarce = *before;
+    const struct sp__protocol *p;
+    char dir[PLUGIN_DIR_PATH];
+    int err = SP_ENOMEM;
+    char *json = NULL;
+    long n;
+
+    (void)state;
+    plugin_dir_make(dir);
+    plugin_dir_copy(dir, "good-10", "x.so");
+    plugin_dir_manifest(dir, "good-10", "x.json");
+    plugin_dir_use(dir, NULL, NULL);
+    scarce.alloc = plugins_scarce_alloc;
+    for (n = 0; err == SP_ENOMEM && n < 1000; n++) {
+        plugins_allocations_left = n;
+        sp__platform = &scarce;
+        err = sp__registry_protocol("fixture-good-10", &p);
+        sp__platform = before;
+    }
+    assert_int_equal(err, SP_OK);
+    assert_in_range(n, 10, 999);
+    err = SP_ENOMEM;
+    for (n = 0; err == SP_ENOMEM && n < 1000; n++) {
+        plugins_allocations_left = n;
+        sp__platform = &scarce;
+        err = sp_plugins("fixture-good-10", &json);
+        sp__platform = before;
+    }
+    assert_int_equal(err, SP_OK);
+    assert_in_range(n, 10, 999);
+    sp_free(json);
+    plugin_dir_remove(dir);
+}
+
 static int plugins_setup(void **state)
 {
     (void)state;
@@ -629,6 +678,7 @@ int main(void)
         cmocka_unit_test(plugins_tables_are_whole),
         cmocka_unit_test(plugins_linked_in_are_checked_and_listed),
         cmocka_unit_test(plugins_wanted_by_many_threads_load_once),
+        cmocka_unit_test(plugins_survive_every_failing_allocation),
     };
 
     return cmocka_run_group_tests(tests, plugins_setup, plugins_teardown);
