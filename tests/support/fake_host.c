@@ -2,7 +2,9 @@
 /// See fake_host.h.
 #include "fake_host.h"
 
+#include <dirent.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -366,14 +368,25 @@ static unsigned fake_ready(short revents)
            ((revents & (POLLHUP | POLLERR)) != 0 ? SP_READY_HUP : 0);
 }
 
+/// A core closes a pipe whose handshake failed, so that the other end learns of it.
+static void fake_handshake_failed(struct fake_pipe *p, int rc)
+{
+    if (rc < 0 && rc != SP_EAGAIN) {
+        p->ops->pipe_close(p->ref.tran);
+    }
+}
+
 /// One step; true: it has a result.
-static bool fake_handshake_step(struct fake_pipe *p, sp_handshake *hs, int *rc)
+static bool fake_handshake_step(struct fake_pipe *p, sp_handshake *hs, int *rc, bool first)
 {
     struct pollfd ready = {.fd = p->fd, .events = POLLIN | POLLOUT};
 
     if (*rc == SP_EAGAIN) {
-        (void)poll(&ready, 1, 0);
+        if (!first) {
+            (void)poll(&ready, 1, 0);
+        }
         *rc = p->ops->handshake(p->ref.tran, fake_ready(ready.revents), hs);
+        fake_handshake_failed(p, *rc);
     }
     return *rc != SP_EAGAIN;
 }
@@ -383,13 +396,50 @@ void fake_handshakes(struct fake_pipe *a, sp_handshake *hs_a, int *rc_a, struct 
 {
     int64_t deadline = fake_now() + FAKE_DEADLINE_MS * INT64_C(1000000);
     bool done = false;
+    bool first = true;
 
-    *rc_a = a != NULL ? a->ops->handshake(a->ref.tran, 0, hs_a) : SP_OK;
-    *rc_b = b != NULL ? b->ops->handshake(b->ref.tran, 0, hs_b) : SP_OK;
+    *rc_a = SP_EAGAIN;
+    *rc_b = SP_EAGAIN;
     while (!done && fake_now() < deadline) {
-        done = a == NULL || fake_handshake_step(a, hs_a, rc_a);
-        done = (b == NULL || fake_handshake_step(b, hs_b, rc_b)) && done;
+        done = a == NULL || fake_handshake_step(a, hs_a, rc_a, first);
+        done = (b == NULL || fake_handshake_step(b, hs_b, rc_b, first)) && done;
+        first = false;
     }
+}
+
+size_t fake_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    size_t n = 0;
+
+    if (dir == NULL) {
+        return 0;
+    }
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+static size_t fds_before;
+
+int fake_fds_before(void **state)
+{
+    (void)state;
+    fds_before = fake_fds();
+    return 0;
+}
+
+int fake_fds_after(void **state)
+{
+    size_t now = fake_fds();
+
+    (void)state;
+    if (now != fds_before) {
+        (void)fprintf(stderr, "%zu fds open before the tests, %zu after them\n", fds_before, now);
+    }
+    return now == fds_before ? 0 : -1;
 }
 
 int fake_harvest(struct fake_pipe *p, sp_batch *in, size_t n)

@@ -76,6 +76,13 @@ sp_handshake fake_hs(uint16_t own, uint16_t peer);
 void fake_handshakes(struct fake_pipe *a, sp_handshake *hs_a, int *rc_a, struct fake_pipe *b,
                      sp_handshake *hs_b, int *rc_b);
 
+/// Open file descriptors of this process.
+size_t fake_fds(void);
+
+/// Setup and teardown of a group: the tests in between left as many fds open as they found.
+int fake_fds_before(void **state);
+int fake_fds_after(void **state);
+
 /// Harvests until there are `n` messages; n, or a negative code, or fewer after the deadline.
 int fake_harvest(struct fake_pipe *p, sp_batch *in, size_t n);
 

@@ -1032,5 +1032,5 @@ int main(void)
         cmocka_unit_test(stream_that_is_idle_is_small),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, fake_fds_before, fake_fds_after);
 }

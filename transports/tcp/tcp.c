@@ -96,14 +96,15 @@ static int tcp_listen_at(const struct tcp_ep *e, const sp_inet *a, sp_cause *cau
     if (fd < 0) {
         return fd;
     }
-    // Not for port 0: the system might then choose a port that another socket has bound and not
-    // listened on yet.
+    // Not yet for port 0: the system might choose a port that another socket has bound and does not
+    // listen on yet. But before listen: connections inherit it, and with it leave the port free.
     tcp_set(fd, SOL_SOCKET, SO_REUSEADDR, sp_inet_port(a) != 0);
     if (e->any && a->sa.sa_family == AF_INET6) {
         tcp_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
     if (bind(fd, &a->sa, sp_inet_len(a)) == 0) {
         what = "listen";
+        tcp_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
         if (listen(fd, TCP_BACKLOG) == 0) {
             return fd;
         }
