@@ -6,6 +6,7 @@
 #include "json.h"
 #include "plugin_check.h"
 #include "registry_list.h"
+#include "runtime.h"
 
 #include <sp/sp.h>
 

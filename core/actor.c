@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/// Mailboxes and the running of one actor. See actor.h for the invariant. [any]
+#include "actor.h"
+
+#include "sched.h"
+
+void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_code)
+{
+    atomic_init(&a->inbox, SP__IDLE);
+    a->link = NULL;
+    a->owner = owner;
+    a->user_code = user_code;
+}
+
+static void event_dispatch(struct sp__port *port, sp_batch *nodes)
+{
+    struct sp__event *ev = SP__CONTAINER(port, struct sp__event, port);
+    struct sp__object *owner = ev->owner;
+
+    (void)nodes;
+    // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that what a poster wrote before
+    // a post that did nothing is seen.
+    (void)atomic_exchange_explicit(&ev->posted, false, memory_order_acq_rel);
+    ev->handle(ev);
+    if (owner != NULL) {
+        sp__drop(owner);
+    }
+}
+
+void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object *owner,
+                    void (*handle)(struct sp__event *ev))
+{
+    ev->node.next = NULL;
+    ev->node.port = &ev->port;
+    ev->port.handle = event_dispatch;
+    ev->actor = a;
+    ev->owner = owner;
+    ev->handle = handle;
+    atomic_init(&ev->posted, false);
+}
+
+/// Pushes a chain, newest first; `oldest` is its last link.
+static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__node *oldest)
+{
+    struct sp__node *head = atomic_load_explicit(&a->inbox, memory_order_relaxed);
+
+    do {
+        oldest->next = head == SP__IDLE ? NULL : head;
+    } while (!atomic_compare_exchange_weak_explicit(&a->inbox, &head, newest, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if (head == SP__IDLE) {
+        sp__hold(a->owner);
+        sp__schedule(a);
+    }
+}
+
+void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
+{
+    struct sp__node *newest = NULL;
+    struct sp__node *oldest = (struct sp__node *)batch->head;
+
+    for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
+        next = n->next;
+        n->next = newest;
+        n->port = port;
+        newest = n;
+    }
+    batch->head = NULL;
+    batch->tail = NULL;
+    batch->n = 0;
+    if (newest != NULL) {
+        actor_push(a, newest, oldest);
+    }
+}
+
+void sp__post(struct sp__event *ev)
+{
+    // acq_rel: see event_dispatch.
+    if (!atomic_exchange_explicit(&ev->posted, true, memory_order_acq_rel)) {
+        if (ev->owner != NULL) {
+            sp__hold(ev->owner);
+        }
+        actor_push(ev->actor, &ev->node, &ev->node);
+    }
+}
+
+/// Hands the nodes, oldest first, to their ports, each run of one port in one call.
+static void actor_dispatch(struct sp__node *list)
+{
+    while (list != NULL) {
+        struct sp__port *port = list->port;
+        sp_batch batch = {(sp_msg *)list, NULL, 0};
+        struct sp__node *last = list;
+
+        for (batch.n = 1; last->next != NULL && last->next->port == port; batch.n++) {
+            last = last->next;
+        }
+        batch.tail = (sp_msg *)last;
+        list = last->next;
+        last->next = NULL;
+        port->handle(port, &batch);
+    }
+}
+
+bool sp__actor_run(struct sp__actor *a)
+{
+    struct sp__object *owner = a->owner;
+    struct sp__node *list = atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire);
+    struct sp__node *ordered = NULL;
+    struct sp__node *empty = NULL;
+
+    while (list != NULL) {
+        struct sp__node *next = list->next;
+
+        list->next = ordered;
+        ordered = list;
+        list = next;
+    }
+    actor_dispatch(ordered);
+    if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
+                                                 memory_order_relaxed)) {
+        return true;
+    }
+    sp__drop(owner);
+    return false;
+}

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: MIT */
+/// Dialers and listeners. They are made and bound on the calling thread; from then on the socket's actor owns them: it
+/// accepts, dials, backs off, and counts how each attempt ended.
+#include "error.h"
+#include "pipe.h"
+#include "platform.h"
+#include "runtime.h"
+#include "socket.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define EP_START 1U
+#define EP_CLOSE 2U
+#define EP_READY 4U
+
+#define ACCEPT_BURST 16      // connections accepted in one turn
+#define ACCEPT_RETRY_MS 100  // after a lack of fds or memory
+#define SCHEME_MAX 32
+
+static void ep_post(struct sp__ep *ep, unsigned bit)
+{
+    // Release: pairs with the exchange in ep_on_event.
+    (void)atomic_fetch_or_explicit(&ep->cmd, bit, memory_order_release);
+    sp__post(&ep->ev);
+}
+
+static void ep_destroy(struct sp__object *obj)
+{
+    struct sp__ep *ep = SP__CONTAINER(obj, struct sp__ep, obj);
+
+    sp__host_timers_free(&ep->timers);
+    if (ep->inited) {
+        ep->transport->ops.ep_fini(ep->ref.state);
+    }
+    (void)__atomic_fetch_sub(&ep->transport->plugin->instances, 1, __ATOMIC_RELAXED);
+    sp__timer_unreserve();
+    sp__drop(&ep->sock->obj);
+    sp__free(ep->url);
+    sp__free(ep);
+}
+
+/* ------------------------------------------------------------------ The first dial's result */
+
+/// Tells who waits in sp_dial how it ended; only the first time.
+static void ep_settle(struct sp__ep *ep, int rc, const char *why)
+{
+    struct sp__thread *t = NULL;
+
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    if (!ep->settled) {
+        ep->settled = true;
+        ep->result = rc;
+        (void)snprintf(ep->cause, sizeof(ep->cause), "%s", why != NULL ? why : "");
+        t = sp__waiter_pop(&ep->waiters);
+    }
+    (void)pthread_mutex_unlock(&ep->sock->lock);
+    if (t != NULL) {
+        sp__thread_wake(t);
+    }
+}
+
+static enum sp__ep_counter ep_reason(int err)
+{
+    switch (err) {
+    case -ECONNREFUSED:
+    case -ENOENT:
+        return SP__EP_REFUSED;
+    case SP_ECLOSED:
+    case -ECONNRESET:
+    case -EPIPE:
+        return SP__EP_DISCONNECT;
+    case SP_ECANCELED:
+        return SP__EP_CANCELED;
+    case SP_ETIMEDOUT:
+        return SP__EP_TIMEOUT;
+    case SP_EPROTO:
+    case SP_EMSGSIZE:
+        return SP__EP_PROTO;
+    case -EACCES:
+    case -EPERM:
+        return SP__EP_AUTH;
+    case SP_ENOMEM:
+    case -EMFILE:
+    case -ENFILE:
+    case -ENOBUFS:
+        return SP__EP_OOM;
+    default:
+        return SP__EP_OTHER;
+    }
+}
+
+/* ------------------------------------------------------------------ Dialling */
+
+/// Random in [0, current), then twice as much next time, up to the maximum (options reconnect-time-min and -max).
+static void dial_later(struct sp__ep *ep)
+{
+    int64_t top = ep->opt.reconnect_max > ep->opt.reconnect_min ? ep->opt.reconnect_max : ep->opt.reconnect_min;
+    int64_t wait_us;
+
+    if (ep->backoff <= 0) {
+        ep->backoff = ep->opt.reconnect_min;
+    }
+    wait_us = ep->backoff > 0 ? (int64_t)(sp__platform->random() % (uint64_t)(ep->backoff * 1000)) : 0;
+    ep->backoff = 2 * ep->backoff < top ? 2 * ep->backoff : top;
+    sp__timer_arm(&ep->timer, sp__now() + wait_us * 1000 + SP__MS);
+}
+
+/// An attempt failed, or a connection ended.
+static void dial_ended(struct sp__ep *ep, int err, const char *why, bool was_up)
+{
+    if (ep->closed || ep->sock->state >= SP__SOCK_ENDING) {
+        ep_settle(ep, SP_ECLOSED, "the socket was closed");
+        return;
+    }
+    if (!was_up) {
+        ep_settle(ep, err, why);
+    }
+    if (was_up || ep->background) {
+        dial_later(ep);
+    } else {
+        ep->running = false;
+    }
+}
+
+static void dial_now(struct sp__ep *ep)
+{
+    struct sp__pipe *p = sp__pipe_new(ep);
+    sp_cause cause = {{0}};
+    int rc = p != NULL ? SP_OK : SP_ENOMEM;
+
+    if (rc == SP_OK) {
+        rc = ep->transport->ops.dial(ep->ref.state, p->ref.tran, &p->ref, &cause);
+    }
+    if (rc < 0) {
+        if (p != NULL) {
+            sp__pipe_cancel(p);
+        }
+        sp__count(&ep->counters[ep_reason(rc)], 1);
+        dial_ended(ep, rc, cause.text, false);
+        return;
+    }
+    ep->pipe = p;
+    sp__pipe_start(p, ep->opt.connect_timeout);
+}
+
+/* ------------------------------------------------------------------ Accepting */
+
+/// One unfinished handshake too many: the oldest makes place.
+static void accept_evict(struct sp__ep *ep)
+{
+    struct sp__pipe *oldest = NULL;
+
+    if (ep->shaking <= (uint64_t)ep->opt.max_handshakes) {
+        return;
+    }
+    // New pipes are linked in front; only this actor changes the list.
+    for (struct sp__pipe *p = ep->sock->pipes; p != NULL; p = p->next) {
+        if (p->ep == ep && atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+            oldest = p;
+        }
+    }
+    if (oldest != NULL) {
+        sp__pipe_shut(oldest, SP_ECANCELED);
+    }
+}
+
+static void accept_now(struct sp__ep *ep)
+{
+    for (int i = 0; i < ACCEPT_BURST; i++) {
+        struct sp__pipe *p = sp__pipe_new(ep);
+        sp_cause cause = {{0}};
+        int rc = p != NULL ? ep->transport->ops.accept(ep->ref.state, p->ref.tran, &p->ref, &cause) : SP_ENOMEM;
+
+        if (rc < 0) {
+            if (p != NULL) {
+                sp__pipe_cancel(p);
+            }
+            if (rc == SP_EAGAIN) {
+                return;
+            }
+            sp__count(&ep->counters[ep_reason(rc)], 1);
+            sp__timer_arm(&ep->timer, sp__now() + ACCEPT_RETRY_MS * SP__MS);
+            return;
+        }
+        sp__pipe_start(p, ep->opt.hello_timeout);
+        if (ep->opt.max_peers > 0 && ep->pipes > (uint64_t)ep->opt.max_peers) {
+            sp__count(&ep->counters[SP__EP_REJECT], 1);
+            sp__count(&ep->sock->rejected, 1);
+            sp__pipe_shut(p, SP_EPEERS);
+        }
+        accept_evict(ep);
+    }
+    ep_post(ep, EP_READY); // There may be more; the others have their turn first.
+}
+
+/* ------------------------------------------------------------------ The socket's actor */
+
+void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
+{
+    (void)p;
+    sp__count(&ep->counters[SP__EP_CONNECT], 1);
+    if (ep->dialer) {
+        ep->background = true;
+        ep_settle(ep, SP_OK, NULL);
+    }
+}
+
+void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
+{
+    // A connection that did something, or lived for long, lets the next attempt begin with the shortest time again.
+    bool useful = was_up && (sp__counted(&p->tx_msgs) + sp__counted(&p->rx_msgs) > 0 ||
+                             sp__now() - p->since > ep->opt.reconnect_max * SP__MS);
+
+    ep->pipes--;
+    if (p->err != SP_EPEERS) {
+        sp__count(&ep->counters[ep_reason(p->err)], 1);
+    }
+    if (ep->dialer && ep->pipe == p) {
+        ep->pipe = NULL;
+        ep->backoff = useful ? 0 : ep->backoff;
+        dial_ended(ep, p->err, p->cause.text, was_up);
+    }
+}
+
+void sp__ep_linger(struct sp__ep *ep)
+{
+    if (!ep->dialer) {
+        sp__timer_cancel(&ep->timer);
+        sp__watch_close(&ep->watch);
+        ep->transport->ops.ep_close(ep->ref.state);
+    }
+}
+
+void sp__ep_close_now(struct sp__ep *ep)
+{
+    struct sp__sock *s = ep->sock;
+
+    if (ep->closed) {
+        return;
+    }
+    ep->closed = true;
+    sp__timer_cancel(&ep->timer);
+    sp__host_timers_cancel(ep->timers);
+    sp__watch_close(&ep->watch);
+    ep->transport->ops.ep_close(ep->ref.state);
+    ep_settle(ep, SP_ECLOSED, "the socket was closed");
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        if (p->ep == ep) {
+            sp__pipe_shut(p, SP_ECANCELED);
+        }
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    for (struct sp__ep **at = &s->eps; *at != NULL; at = &(*at)->next) {
+        if (*at == ep) {
+            *at = ep->next;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    if (sp__handle_close(&ep->obj)) {
+        sp__drop(&ep->obj);
+    }
+    sp__drop(&ep->obj); // The socket's.
+}
+
+static void ep_on_event(struct sp__event *ev)
+{
+    struct sp__ep *ep = SP__CONTAINER(ev, struct sp__ep, ev);
+    unsigned bits = atomic_exchange_explicit(&ep->cmd, 0, memory_order_acquire);
+
+    if (ep->sock->state >= SP__SOCK_ENDING || (bits & EP_CLOSE) != 0) {
+        sp__ep_close_now(ep);
+    } else if (!ep->closed) {
+        if (ep->dialer && (bits & EP_START) != 0 && !ep->running) {
+            ep->running = true;
+            dial_now(ep);
+        }
+        if (!ep->dialer && ep->running && ep->sock->state == SP__SOCK_OPEN) {
+            accept_now(ep);
+        }
+    }
+    sp__sock_settle(ep->sock);
+}
+
+static void ep_on_timer(struct sp__timer *t)
+{
+    struct sp__ep *ep = SP__CONTAINER(t, struct sp__ep, timer);
+
+    if (ep->closed || ep->sock->state >= SP__SOCK_ENDING) {
+        return;
+    }
+    if (ep->dialer) {
+        dial_now(ep);
+    } else if (ep->sock->state == SP__SOCK_OPEN) {
+        accept_now(ep);
+    }
+    sp__sock_settle(ep->sock);
+}
+
+void sp__ep_ready(struct sp__ep *ep)
+{
+    ep_post(ep, EP_READY);
+}
+
+static void ep_watch_ready(struct sp__watch *w, unsigned ready)
+{
+    (void)ready;
+    sp__ep_ready(SP__CONTAINER(w, struct sp__ep, watch));
+}
+
+/* ------------------------------------------------------------------ The calling thread */
+
+/// Writes the defaults of the transport's option table into the endpoint's state.
+static void ep_defaults(struct sp__ep *ep)
+{
+    const sp_transport_ops *ops = &ep->transport->ops;
+
+    for (size_t i = 0; i < ops->option_count; i++) {
+        const sp_option *o = (const sp_option *)(const void *)((const char *)ops->options + i * ops->option_size);
+
+        if (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL) {
+            memcpy((char *)ep->ref.state + o->offset, &o->def, sizeof(o->def));
+        }
+    }
+}
+
+static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *tr, const char *url, bool dialer)
+{
+    size_t head = (sizeof(struct sp__ep) + 15) & ~(size_t)15;
+    struct sp__ep *ep;
+
+    if (sp__timer_reserve() < 0) {
+        return NULL;
+    }
+    ep = sp__zalloc(head + tr->ops.ep_size);
+    if (ep == NULL) {
+        sp__timer_unreserve();
+        return NULL;
+    }
+    ep->url = sp__strdup(url);
+    if (ep->url == NULL) {
+        sp__timer_unreserve();
+        sp__free(ep);
+        return NULL;
+    }
+    sp__object_init(&ep->obj, dialer ? SP__KIND_DIALER : SP__KIND_LISTENER, ep_destroy);
+    ep->ref.state = (char *)ep + head;
+    ep->sock = s;
+    sp__hold(&s->obj);
+    ep->transport = tr;
+    (void)__atomic_fetch_add(&tr->plugin->instances, 1, __ATOMIC_RELAXED);
+    ep->dialer = dialer;
+    ep->bound.port = -1;
+    ep->watch.obj = &ep->obj;
+    ep->watch.fd = -1;
+    ep->watch.ready = ep_watch_ready;
+    sp__event_init(&ep->ev, &s->actor, &ep->obj, ep_on_event);
+    sp__timer_init(&ep->timer, &s->actor, &ep->obj, ep_on_timer);
+    ep_defaults(ep);
+    return ep;
+}
+
+/// The scheme of a URL, in front of "://".
+static int url_scheme(const char *url, char *scheme)
+{
+    const char *colon = url != NULL ? strstr(url, "://") : NULL;
+    size_t n = colon != NULL ? (size_t)(colon - url) : 0;
+
+    if (n == 0 || n >= SCHEME_MAX) {
+        return sp__fail(SP_EINVAL, "%s: not a URL (want SCHEME://ADDRESS, such as tcp://127.0.0.1:5555)",
+                        url != NULL ? url : "(null)");
+    }
+    memcpy(scheme, url, n);
+    scheme[n] = '\0';
+    return SP_OK;
+}
+
+/// Gives it a handle and puts it into the socket's list. SP_ECLOSED: too late.
+static int ep_publish(struct sp__ep *ep)
+{
+    struct sp__sock *s = ep->sock;
+    int rc = sp__handle_open(&ep->obj);
+
+    if (rc < 0) {
+        return rc;
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->no_eps) {
+        rc = SP_ECLOSED;
+    } else {
+        ep->next = s->eps;
+        s->eps = ep;
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    if (rc < 0 && sp__handle_close(&ep->obj)) {
+        sp__drop(&ep->obj);
+    }
+    return rc;
+}
+
+int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool dialer)
+{
+    const char *verb = dialer ? "dial" : "listen";
+    const struct sp__transport *tr;
+    char scheme[SCHEME_MAX];
+    sp_cause cause = {{0}};
+    struct sp__ep *ep;
+    int rc = url_scheme(url, scheme);
+
+    if (rc == SP_OK) {
+        rc = sp__registry_transport(scheme, &tr);
+    }
+    if (rc < 0) {
+        return sp__fail_in(rc, "%s %s", verb, url != NULL ? url : "");
+    }
+    ep = ep_alloc(s, tr, url, dialer);
+    if (ep == NULL) {
+        return sp__fail_code(SP_ENOMEM, "%s %s", verb, url);
+    }
+    memcpy(&ep->opt, &s->opt.ep, sizeof(ep->opt));
+    rc = tr->ops.ep_init(ep->ref.state, &sp__host, &ep->ref, ep->url, &cause);
+    if (rc == SP_OK) {
+        ep->inited = true;
+        rc = ep_publish(ep);
+    }
+    if (rc < 0) {
+        (void)sp__fail(rc, "%s %s: %s", verb, url, cause.text[0] != '\0' ? cause.text : sp_strerror(rc));
+        sp__drop(&ep->obj);
+        return rc;
+    }
+    *out = ep; // The first reference is the socket's.
+    return SP_OK;
+}
+
+/// Marks it started. SP_ESTATE: it was.
+static int ep_begin(struct sp__ep *ep, bool wait)
+{
+    bool was;
+
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    was = ep->started;
+    ep->started = true;
+    ep->settled = false;
+    ep->waited = wait;
+    (void)pthread_mutex_unlock(&ep->sock->lock);
+    return was ? sp__fail(SP_ESTATE, "%s: already started", ep->url) : SP_OK;
+}
+
+static void ep_again(struct sp__ep *ep)
+{
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    ep->started = false;
+    (void)pthread_mutex_unlock(&ep->sock->lock);
+}
+
+struct listen_args {
+    struct sp__ep *ep;
+    sp_cause cause;
+};
+
+/// The socket's actor: binds, and begins to accept.
+static int listen_now(struct sp__sock *s, void *arg)
+{
+    struct listen_args *args = arg;
+    struct sp__ep *ep = args->ep;
+    sp_bound bound = {.size = sizeof(bound), .port = -1};
+    int rc;
+
+    if (ep->closed || s->state != SP__SOCK_OPEN) {
+        return SP_ECLOSED;
+    }
+    (void)snprintf(bound.url, sizeof(bound.url), "%s", ep->url);
+    rc = ep->transport->ops.listen(ep->ref.state, &bound, &args->cause);
+    if (rc < 0) {
+        sp__watch_close(&ep->watch);
+        return rc;
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    ep->bound = bound;
+    (void)pthread_mutex_unlock(&s->lock);
+    ep->running = true;
+    accept_now(ep);
+    return SP_OK;
+}
+
+int sp__ep_listen(struct sp__ep *ep)
+{
+    struct listen_args args = {ep, {{0}}};
+    const char *why = args.cause.text;
+    int rc = ep_begin(ep, false);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = sp__sock_call(ep->sock, &ep->sock->actor, listen_now, &args);
+    if (rc < 0) {
+        ep_again(ep);
+        return rc == SP_ESTATE ? rc
+                               : sp__fail(rc, "listen %s: %s%s%s", ep->url, why, why[0] != '\0' ? ": " : "",
+                                          sp_strerror(rc));
+    }
+    return SP_OK;
+}
+
+/// Waits for the end of the first attempt; the connect-timeout bounds it.
+static int ep_wait(struct sp__ep *ep)
+{
+    struct sp__waiter w = {.thread = sp__self()};
+    bool settled;
+    int rc;
+
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    sp__waiter_add(&ep->waiters, &w);
+    settled = ep->settled;
+    while (!settled) {
+        (void)pthread_mutex_unlock(&ep->sock->lock);
+        (void)sp__wait(SP__NEVER);
+        (void)pthread_mutex_lock(&ep->sock->lock);
+        settled = ep->settled;
+    }
+    if (w.queued) {
+        sp__waiter_remove(&ep->waiters, &w);
+    }
+    rc = ep->result;
+    if (rc < 0) {
+        (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause, ep->cause[0] != '\0' ? ": " : "", sp_strerror(rc));
+    }
+    (void)pthread_mutex_unlock(&ep->sock->lock);
+    return rc;
+}
+
+int sp__ep_dial(struct sp__ep *ep, bool wait)
+{
+    int rc;
+
+    if (wait && !sp__may_block()) {
+        return SP_ESTATE;
+    }
+    rc = ep_begin(ep, wait);
+    if (rc < 0) {
+        return rc;
+    }
+    ep->background = !wait;
+    ep_post(ep, EP_START);
+    sp__run_here(sp__option(&ep->sock->opt.in_place) != 0);
+    if (!wait) {
+        return SP_OK;
+    }
+    rc = ep_wait(ep);
+    if (rc < 0) {
+        ep_again(ep);
+    }
+    return rc;
+}
+
+void sp__ep_close(struct sp__ep *ep)
+{
+    if (sp__handle_close(&ep->obj)) {
+        ep_post(ep, EP_CLOSE);
+        sp__drop(&ep->obj);
+    }
+    sp__run_here(sp__option(&ep->sock->opt.in_place) != 0);
+}

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/// Options: one family of functions for every object. The core's own options and those of plugins are tables; values are
+/// single 64-bit fields that are stored and loaded relaxed (an option orders nothing), texts are under the socket's lock.
+#include "error.h"
+#include "socket.h"
+
+#include <sp/sp.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct core_option {
+    const char *name;
+    size_t offset;
+    int64_t min;
+    int64_t max;
+};
+
+#define SOCK(field) offsetof(struct sp__sock_options, field)
+#define EP(field) offsetof(struct sp__ep_options, field)
+
+static const struct core_option sock_options[] = {
+    {"recv-timeout", SOCK(recv_timeout), -1, INT32_MAX},
+    {"send-timeout", SOCK(send_timeout), -1, INT32_MAX},
+    {"recv-buffer", SOCK(recv_buffer), 0, 8192},
+    {"send-buffer", SOCK(send_buffer), 0, 8192},
+    {"queue-bytes-max", SOCK(queue_bytes), 1, INT64_MAX / 65536},
+    {"in-place", SOCK(in_place), 0, 1},
+    {"linger", SOCK(linger), -1, INT32_MAX},
+};
+
+/// Of endpoints; on a socket, what its endpoints begin with.
+static const struct core_option ep_options[] = {
+    {"recv-size-max", EP(recv_size_max), 0, INT64_MAX},
+    {"reconnect-time-min", EP(reconnect_min), 0, INT32_MAX},
+    {"reconnect-time-max", EP(reconnect_max), 0, INT32_MAX},
+    {"hello-timeout", EP(hello_timeout), -1, INT32_MAX},
+    {"connect-timeout", EP(connect_timeout), -1, INT32_MAX},
+    {"max-handshakes", EP(max_handshakes), 1, INT32_MAX},
+    {"max-peers", EP(max_peers), 0, INT32_MAX},
+};
+
+static const char *const readonly_names[] = {"recv-next-size", "url",      "local-address", "remote-address",
+                                             "bound-port",     "peer-uid", "peer-gid",      "peer-pid"};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/// A value that was found: where it is, and what may be written to it.
+struct place {
+    void *at;
+    sp_option_type type;
+    int64_t min;
+    int64_t max;
+    bool readonly;
+};
+
+static bool find_core(const struct core_option *table, size_t n, void *base, const char *name, struct place *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(table[i].name, name) == 0) {
+            *out = (struct place){(char *)base + table[i].offset, SP_OPTION_INT, table[i].min, table[i].max, false};
+            return true;
+        }
+    }
+    return false;
+}
+
+/// In a plugin's table; `ctx` is the base of options that each context has.
+static bool find_plugin(const sp_option *options, size_t n, size_t size, void *base, void *ctx, const char *name,
+                        struct place *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const sp_option *o = (const sp_option *)(const void *)((const char *)options + i * size);
+
+        if (strcmp(o->name, name) == 0) {
+            out->at = (char *)((o->flags & SP_OPTION_CTX) != 0 ? ctx : base) + o->offset;
+            out->type = o->type;
+            out->min = o->min;
+            out->max = o->max;
+            out->readonly = (o->flags & SP_OPTION_READONLY) != 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/// The object of an option call, entered.
+struct target {
+    struct sp__object *obj;
+    struct sp__sock *sock;
+    struct sp__ep *ep;     ///< NULL: not an endpoint
+    struct sp__pipe *pipe; ///< NULL: not a pipe
+};
+
+static int target_enter(uint64_t id, const char *name, struct target *t)
+{
+    int rc;
+
+    memset(t, 0, sizeof(*t));
+    if (name == NULL) {
+        return sp__fail(SP_EINVAL, "option: no name");
+    }
+    rc = sp__enter(id, SP__KIND_NONE, &t->obj);
+    if (rc < 0) {
+        return sp__fail_in(rc, "option \"%s\"", name);
+    }
+    switch (t->obj->kind) {
+    case SP__KIND_SOCKET:
+        t->sock = SP__CONTAINER(t->obj, struct sp__sock, obj);
+        break;
+    case SP__KIND_DIALER:
+    case SP__KIND_LISTENER:
+        t->ep = SP__CONTAINER(t->obj, struct sp__ep, obj);
+        t->sock = t->ep->sock;
+        break;
+    default:
+        t->pipe = SP__CONTAINER(t->obj, struct sp__pipe, obj);
+        t->sock = t->pipe->sock;
+        break;
+    }
+    return SP_OK;
+}
+
+static bool target_find(const struct target *t, const char *name, struct place *out)
+{
+    const struct sp__sock *s = t->sock;
+
+    if (t->ep != NULL) {
+        const sp_transport_ops *ops = &t->ep->transport->ops;
+
+        return find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out) ||
+               find_plugin(ops->options, ops->option_count, ops->option_size, t->ep->ref.state, NULL, name, out);
+    }
+    if (t->pipe != NULL) {
+        return false;
+    }
+    return find_core(sock_options, COUNT(sock_options), &t->sock->opt, name, out) ||
+           find_core(ep_options, COUNT(ep_options), &t->sock->opt.ep, name, out) ||
+           find_plugin(s->ops->options, s->ops->option_count, s->ops->option_size, s->ref.state, s->ctx.ref.state, name,
+                       out);
+}
+
+/// Why there is nothing to set: unknown, or read only.
+static int target_missing(const struct target *t, const char *name)
+{
+    static const char *const kinds[] = {"", "socket", "context", "dialer", "listener", "pipe"};
+
+    for (size_t i = 0; i < COUNT(readonly_names); i++) {
+        if (strcmp(readonly_names[i], name) == 0) {
+            return sp__fail(SP_ESTATE, "option \"%s\": read only", name);
+        }
+    }
+    return sp__fail(SP_ENOTSUP, "option \"%s\": this %s has none", name, kinds[t->obj->kind]);
+}
+
+/// Looks an option up for writing. An endpoint that was started has its options fixed.
+static int target_writable(const struct target *t, const char *name, sp_option_type type, struct place *out)
+{
+    bool started = false;
+
+    if (!target_find(t, name, out)) {
+        return target_missing(t, name);
+    }
+    if (out->type != type && !(out->type == SP_OPTION_BOOL && type == SP_OPTION_INT)) {
+        static const char *const types[] = {"an integer", "a boolean (an integer)", "a text", "bytes"};
+
+        return sp__fail(SP_EINVAL, "option \"%s\": it is %s", name, types[out->type]);
+    }
+    if (t->ep != NULL) {
+        (void)pthread_mutex_lock(&t->sock->lock);
+        started = t->ep->started;
+        (void)pthread_mutex_unlock(&t->sock->lock);
+    }
+    if (out->readonly || started) {
+        return sp__fail(SP_ESTATE, "option \"%s\": %s", name,
+                        out->readonly ? "read only" : "the endpoint is started already");
+    }
+    return SP_OK;
+}
+
+/* ------------------------------------------------------------------ Integers */
+
+static int set_int(const struct target *t, const char *name, int64_t value)
+{
+    struct place p;
+    int64_t old;
+    int rc = target_writable(t, name, SP_OPTION_INT, &p);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (p.type == SP_OPTION_BOOL) {
+        p.min = 0;
+        p.max = 1;
+    }
+    if (value < p.min || value > p.max) {
+        return sp__fail(SP_EINVAL, "option \"%s\": %" PRId64 " is not in %" PRId64 "…%" PRId64, name, value, p.min,
+                        p.max);
+    }
+    old = __atomic_exchange_n((int64_t *)p.at, value, __ATOMIC_RELAXED);
+    if (p.at == &t->sock->opt.send_buffer && t->sock->ops->window == SP_WINDOW_OPEN) {
+        sp__ctx_grant(&t->sock->ctx, (value > 0 ? value : 1) - (old > 0 ? old : 1));
+    }
+    return SP_OK;
+}
+
+int sp_set_int(uint64_t id, const char *name, int64_t value)
+{
+    struct target t;
+    int rc = target_enter(id, name, &t);
+
+    if (rc == SP_OK) {
+        rc = set_int(&t, name, value);
+        sp__leave();
+    }
+    return rc;
+}
+
+static int pipe_get_int(const struct target *t, const char *name, int64_t *value)
+{
+    if (strcmp(name, "peer-uid") == 0) {
+        *value = t->pipe->uid;
+    } else if (strcmp(name, "peer-gid") == 0) {
+        *value = t->pipe->gid;
+    } else if (strcmp(name, "peer-pid") == 0) {
+        *value = t->pipe->pid;
+    } else {
+        return target_missing(t, name);
+    }
+    return *value < 0 ? sp__fail(SP_ENOTSUP, "option \"%s\": this transport does not know", name) : SP_OK;
+}
+
+static int get_int(const struct target *t, const char *name, int64_t *value)
+{
+    struct place p;
+
+    if (t->pipe != NULL) {
+        return pipe_get_int(t, name, value);
+    }
+    if (t->ep == NULL && t->pipe == NULL && strcmp(name, "recv-next-size") == 0) {
+        return sp__ctx_next_size(&t->sock->ctx, value);
+    }
+    if (t->ep != NULL && strcmp(name, "bound-port") == 0) {
+        (void)pthread_mutex_lock(&t->sock->lock);
+        *value = t->ep->bound.port;
+        (void)pthread_mutex_unlock(&t->sock->lock);
+        return *value >= 0 ? SP_OK : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
+    }
+    if (!target_find(t, name, &p) || p.type == SP_OPTION_STR || p.type == SP_OPTION_BYTES) {
+        return sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
+    }
+    *value = sp_option_load(p.at);
+    return SP_OK;
+}
+
+int sp_get_int(uint64_t id, const char *name, int64_t *value)
+{
+    struct target t;
+    int rc = target_enter(id, name, &t);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = value != NULL ? get_int(&t, name, value) : sp__fail(SP_EINVAL, "option \"%s\": no place for the value", name);
+    sp__leave();
+    return rc;
+}
+
+/* ------------------------------------------------------------------ Texts */
+
+static int set_text(struct sp__sock *s, char *at, size_t max, const char *name, const char *value)
+{
+    if (strlen(value) >= max) {
+        return sp__fail(SP_EINVAL, "option \"%s\": longer than %zu bytes", name, max - 1);
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    (void)memcpy(at, value, strlen(value) + 1);
+    (void)pthread_mutex_unlock(&s->lock);
+    return SP_OK;
+}
+
+static int set_str(const struct target *t, const char *name, const char *value)
+{
+    struct place p;
+    int rc;
+
+    if (t->ep == NULL && t->pipe == NULL && strcmp(name, "name") == 0) {
+        return set_text(t->sock, t->sock->name, sizeof(t->sock->name), name, value);
+    }
+    rc = target_writable(t, name, SP_OPTION_STR, &p);
+    return rc < 0 ? rc : set_text(t->sock, p.at, (size_t)p.max, name, value);
+}
+
+int sp_set_str(uint64_t id, const char *name, const char *value)
+{
+    struct target t;
+    int rc = target_enter(id, name, &t);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = value != NULL ? set_str(&t, name, value) : sp__fail(SP_EINVAL, "option \"%s\": no value", name);
+    sp__leave();
+    return rc;
+}
+
+/// The text of an option, copied under the lock. SP_ENOTSUP without detail: there is none.
+static const char *find_text(const struct target *t, const char *name)
+{
+    struct place p;
+
+    if (t->pipe != NULL) {
+        return strcmp(name, "remote-address") == 0  ? t->pipe->remote
+               : strcmp(name, "local-address") == 0 ? t->pipe->local
+               : strcmp(name, "url") == 0           ? t->pipe->ep->url
+                                                    : NULL;
+    }
+    if (t->ep != NULL) {
+        if (strcmp(name, "url") == 0) {
+            return t->ep->bound.url[0] != '\0' ? t->ep->bound.url : t->ep->url;
+        }
+        if (strcmp(name, "local-address") == 0 && t->ep->bound.local[0] != '\0') {
+            return t->ep->bound.local;
+        }
+    } else if (strcmp(name, "name") == 0) {
+        return t->sock->name;
+    }
+    return target_find(t, name, &p) && p.type == SP_OPTION_STR ? p.at : NULL;
+}
+
+static int get_bytes(const void *value, size_t n, const char *name, void *buf, size_t *cap)
+{
+    size_t room = *cap;
+
+    *cap = n;
+    if (buf == NULL || room < n) {
+        return sp__fail(SP_EMSGSIZE, "option \"%s\": needs %zu bytes, the buffer has %zu", name, n, room);
+    }
+    memcpy(buf, value, n);
+    return SP_OK;
+}
+
+int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap)
+{
+    char copy[sizeof(((sp_bound *)0)->url)] = "";
+    const char *text;
+    struct target t;
+    int rc;
+
+    if (cap == NULL) {
+        return sp__fail(SP_EINVAL, "option: no place for the length");
+    }
+    rc = target_enter(id, name, &t);
+    if (rc < 0) {
+        return rc;
+    }
+    (void)pthread_mutex_lock(&t.sock->lock);
+    text = find_text(&t, name);
+    if (text != NULL) {
+        (void)snprintf(copy, sizeof(copy), "%s", text);
+    }
+    (void)pthread_mutex_unlock(&t.sock->lock);
+    rc = text != NULL ? get_bytes(copy, strlen(copy) + 1, name, buf, cap)
+                      : sp__fail(SP_ENOTSUP, "option \"%s\": no such text here", name);
+    sp__leave();
+    return rc;
+}
+
+/* ------------------------------------------------------------------ Bytes */
+
+struct bytes_args {
+    const char *name;
+    const void *p;
+    size_t n;
+};
+
+static int set_bytes_now(struct sp__sock *s, void *arg)
+{
+    struct bytes_args *a = arg;
+
+    return s->state < SP__SOCK_ENDING ? s->ops->on_option(s->ref.state, &s->ctx.ref, a->name, a->p, a->n) : SP_ECLOSED;
+}
+
+int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
+{
+    struct bytes_args args = {name, p, n};
+    struct place place;
+    struct target t;
+    int rc = target_enter(id, name, &t);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = p == NULL && n > 0 ? sp__fail(SP_EINVAL, "option \"%s\": no value", name)
+                            : target_writable(&t, name, SP_OPTION_BYTES, &place);
+    if (rc == SP_OK) {
+        rc = sp__sock_call(t.sock, &t.sock->actor, set_bytes_now, &args);
+        rc = rc < 0 ? sp__fail_code(rc, "option \"%s\"", name) : rc;
+    }
+    sp__leave();
+    return rc;
+}
+
+int sp_get_bytes(uint64_t id, const char *name, void *buf, size_t *cap)
+{
+    struct target t;
+    int rc = target_enter(id, name, &t);
+
+    (void)buf;
+    (void)cap;
+    if (rc < 0) {
+        return rc;
+    }
+    rc = sp__fail(SP_ENOTSUP, "option \"%s\": bytes can be set, not read", name);
+    sp__leave();
+    return rc;
+}

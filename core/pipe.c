@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/// Pipes: one connection with its two I/O actors (pipe_io.c) and, here, its life under the socket's actor:
+/// SHAKING → (ASKED →) UP → ENDING → GONE. The socket's actor decides every step; the I/O actors and the user's actor
+/// report to it by `rx_note` (behind the messages, in order) and `note`.
+#include "pipe.h"
+
+#include "error.h"
+#include "platform.h"
+
+#include <string.h>
+
+static void pipe_destroy(struct sp__object *obj)
+{
+    struct sp__pipe *p = SP__CONTAINER(obj, struct sp__pipe, obj);
+
+    if (p->opened) {
+        p->ops->pipe_fini(p->ref.tran);
+    }
+    sp__batch_release(&p->txq);
+    sp__batch_release(&p->held);
+    sp__timer_unreserve();
+    sp__drop(&p->ep->obj);
+    sp__drop(&p->sock->obj);
+    sp__free(p);
+}
+
+/// 31 bits from a random start, none used again before they wrap.
+static uint32_t pipe_next_id(void)
+{
+    static _Atomic uint32_t last;
+    uint32_t none = 0;
+    uint32_t id;
+
+    (void)atomic_compare_exchange_strong(&last, &none, (uint32_t)sp__platform->random() | 1);
+    do {
+        id = (atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1) & 0x7FFFFFFF;
+    } while (id == 0);
+    return id;
+}
+
+/* ------------------------------------------------------------------ Up */
+
+/// The connection may be used: the protocol and the senders get it.
+static void pipe_join(struct sp__pipe *p)
+{
+    struct sp__sock *s = p->sock;
+    int64_t room = sp__option(&s->opt.send_buffer);
+    int rc;
+
+    p->cap = (uint32_t)(room > 0 ? room : 1);
+    p->since = sp__now();
+    atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_relaxed);
+    rc = s->ops->pipe_add(s->ref.state, &p->ref);
+    if (rc < 0) {
+        sp__count(&s->rejected, 1);
+        sp__count(&p->ep->counters[SP__EP_REJECT], 1);
+        (void)memcpy(p->cause.text, "refused by the protocol", sizeof("refused by the protocol"));
+        sp__pipe_shut(p, SP_EPEERS);
+        return;
+    }
+    p->added = true;
+    if (atomic_fetch_add_explicit(&s->peers, 1, memory_order_relaxed) == 0 && s->ops->window == SP_WINDOW_PEER) {
+        sp__ctx_grant(&s->ctx, 1);
+    }
+    if (s->ops->window == SP_WINDOW_PIPES) {
+        sp__ctx_grant(&s->ctx, p->cap);
+    }
+    sp__ep_pipe_up(p->ep, p);
+    if (p->told) {
+        sp__user_tell(p, SP__USER_ADDED);
+    }
+    s->tx_again = true;
+    atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_relaxed);
+    sp__pipe_cmd_rx(p, SP__RX_CREDIT);
+}
+
+/// The hellos are exchanged: asks the user, if there is a function for it.
+static void pipe_admit(struct sp__pipe *p)
+{
+    struct sp__sock *s = p->sock;
+
+    sp__timer_cancel(&p->timer);
+    p->ep->shaking--;
+    if (sp__handle_open(&p->obj) < 0) {
+        sp__pipe_shut(p, SP_ENOMEM);
+        return;
+    }
+    if (atomic_load_explicit(&s->watched, memory_order_acquire)) {
+        atomic_store_explicit(&p->state, SP__PIPE_ASKED, memory_order_relaxed);
+        p->told = true;
+        sp__user_tell(p, SP__USER_ADDING);
+        return;
+    }
+    pipe_join(p);
+}
+
+/* ------------------------------------------------------------------ The end */
+
+void sp__pipe_shut(struct sp__pipe *p, int err)
+{
+    int state = atomic_load_explicit(&p->state, memory_order_relaxed);
+
+    if (state >= SP__PIPE_ENDING) {
+        return;
+    }
+    if (state == SP__PIPE_SHAKING) {
+        sp__timer_cancel(&p->timer);
+        p->ep->shaking--;
+    }
+    p->err = err;
+    atomic_store_explicit(&p->state, SP__PIPE_ENDING, memory_order_relaxed);
+    p->ops->pipe_close(p->ref.tran);
+    sp__pipe_cmd_rx(p, SP__RX_END);
+    sp__pipe_cmd_tx(p, SP__TX_END);
+}
+
+/// Keeps the socket's count of what its pipes hold.
+static void pipe_count_held(struct sp__pipe *p)
+{
+    sp__count(&p->sock->held_depth, (uint64_t)p->held.n - p->held_counted);
+    p->held_counted = p->held.n;
+}
+
+/// What was not written: back to the senders' queue, or discarded.
+static void pipe_return_unsent(struct sp__pipe *p)
+{
+    struct sp__sock *s = p->sock;
+    sp_batch unsent = p->txq;
+
+    memset(&p->txq, 0, sizeof(p->txq));
+    if ((s->ops->flags & SP_PROTO_REQUEUE) != 0 && s->state < SP__SOCK_ENDING) {
+        sp_batch_join(&unsent, &s->ctx.pending);
+        s->ctx.pending = unsent;
+        s->tx_again = true;
+        return;
+    }
+    for (sp_msg *m; (m = sp_batch_pop(&unsent)) != NULL;) {
+        sp__sock_discard(s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, true);
+    }
+}
+
+/// Both I/O actors have stopped.
+static void pipe_gone(struct sp__pipe *p)
+{
+    struct sp__sock *s = p->sock;
+    bool was_up = p->added;
+
+    if (was_up) {
+        s->ops->pipe_del(s->ref.state, &p->ref);
+        if (atomic_fetch_sub_explicit(&s->peers, 1, memory_order_relaxed) == 1 && s->ops->window == SP_WINDOW_PEER) {
+            sp__ctx_grant(&s->ctx, -1);
+        }
+        if (s->ops->window == SP_WINDOW_PIPES) {
+            sp__ctx_grant(&s->ctx, -(int64_t)p->cap);
+        }
+    }
+    p->added = false;
+    atomic_store_explicit(&p->state, SP__PIPE_GONE, memory_order_relaxed);
+    for (sp_msg *m; (m = sp_batch_pop(&p->held)) != NULL;) {
+        sp__sock_discard(s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, false);
+    }
+    pipe_count_held(p);
+    pipe_return_unsent(p);
+    sp__watch_close(&p->watch);
+    if (p->told) {
+        sp__user_tell(p, SP__USER_REMOVED);
+    }
+    if (sp__handle_close(&p->obj)) {
+        sp__drop(&p->obj);
+    }
+    sp__sock_unlink(s, p);
+    sp__ep_pipe_gone(p->ep, p, was_up);
+    sp__drop(&p->obj); // The socket's.
+}
+
+static void pipe_try_gone(struct sp__pipe *p)
+{
+    if (!p->rx_gone || !p->tx_gone || atomic_load_explicit(&p->state, memory_order_relaxed) != SP__PIPE_ENDING) {
+        return;
+    }
+    if (p->held.head != NULL && p->added && p->sock->state < SP__SOCK_ENDING) {
+        // The peer is gone, not what it sent: the receivers' queue takes it beyond its size.
+        p->sock->last_offer = true;
+        p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
+        p->sock->last_offer = false;
+    }
+    pipe_gone(p);
+}
+
+/* ------------------------------------------------------------------ Reports to the socket's actor */
+
+/// Messages from the input actor.
+static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
+{
+    struct sp__pipe *p = SP__CONTAINER(port, struct sp__pipe, rx_port);
+    struct sp__sock *s = p->sock;
+    uint64_t bytes = 0;
+
+    for (sp_msg *m = nodes->head; m != NULL; m = m->next) {
+        bytes += m->len;
+    }
+    sp__count(&p->rx_msgs, nodes->n);
+    sp__count(&p->rx_bytes, bytes);
+    sp__count(&s->received, nodes->n);
+    if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP_PROTO_NO_RECV) != 0) {
+        sp_discard why = p->added && s->state < SP__SOCK_ENDING ? SP_DISCARD_STATE : SP_DISCARD_CLOSED;
+
+        for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
+            sp__sock_discard(s, m, why, false);
+        }
+        if (why == SP_DISCARD_STATE) {
+            sp__pipe_shut(p, SP_EPROTO); // A peer must not send on a one-way socket.
+        }
+        return;
+    }
+    sp_batch_join(&p->held, nodes);
+    if (p->paused) {
+        pipe_count_held(p);
+    } else {
+        sp__pipe_offer(p);
+    }
+    sp__sock_settle(s);
+}
+
+void sp__pipe_offer(struct sp__pipe *p)
+{
+    int64_t before = 0;
+
+    if (p->held.head != NULL && p->added) {
+        for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
+            before += sp__msg(m)->cost;
+        }
+        p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
+        for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
+            before -= sp__msg(m)->cost;
+        }
+        // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor is told.
+        if (before > 0 && atomic_fetch_add_explicit(&p->rx_credit, before, memory_order_seq_cst) <= 0) {
+            sp__pipe_cmd_rx(p, SP__RX_CREDIT);
+        }
+    }
+    pipe_count_held(p);
+    if (p->held.head != NULL) {
+        sp__sock_pause(p->sock, p);
+    }
+}
+
+/// The input actor says: shaken, failed, or stopped.
+static void pipe_on_rx_note(struct sp__event *ev)
+{
+    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, rx_note);
+    unsigned bits;
+
+    // Acquire: the results of the handshake (ref.proto, addresses, cause) were written before.
+    bits = atomic_exchange_explicit(&p->rx_bits, 0, memory_order_acquire);
+    if ((bits & SP__RX_SHAKEN) != 0 && atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+        pipe_admit(p);
+    }
+    if ((bits & SP__RX_FAILED) != 0) {
+        sp__pipe_shut(p, atomic_load_explicit(&p->rx_err, memory_order_relaxed));
+    }
+    if ((bits & SP__RX_STOPPED) != 0) {
+        p->rx_gone = true;
+        pipe_try_gone(p);
+    }
+    sp__sock_settle(p->sock);
+}
+
+/// The output actor reports what it wrote.
+static void pipe_written(struct sp__pipe *p)
+{
+    struct sp__sock *s = p->sock;
+    int64_t done = (int64_t)atomic_exchange_explicit(&p->tx_done, 0, memory_order_acquire);
+
+    p->inflight -= done;
+    if (done == 0 || !p->added) {
+        return;
+    }
+    if (s->ops->window == SP_WINDOW_PIPES) {
+        sp__ctx_grant(&s->ctx, done);
+    }
+    s->ops->on_writable(s->ref.state, &p->ref);
+    s->tx_again = true;
+}
+
+/// Everybody else: written, broken, stopped, the user's answer, the user's wish.
+static void pipe_on_note(struct sp__event *ev)
+{
+    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, note);
+    unsigned bits;
+
+    bits = atomic_exchange_explicit(&p->bits, 0, memory_order_acquire);
+    pipe_written(p);
+    if ((bits & SP__NOTE_TX_FAILED) != 0) {
+        sp__pipe_shut(p, atomic_load_explicit(&p->tx_err, memory_order_relaxed));
+    }
+    if ((bits & SP__NOTE_CLOSE) != 0) {
+        sp__pipe_shut(p, SP_ECANCELED);
+    }
+    if ((bits & (SP__NOTE_ADMITTED | SP__NOTE_REFUSED)) != 0 &&
+        atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_ASKED) {
+        if ((bits & SP__NOTE_REFUSED) != 0) {
+            sp__count(&p->sock->rejected, 1);
+            sp__count(&p->ep->counters[SP__EP_REJECT], 1);
+            (void)memcpy(p->cause.text, "refused by the application", sizeof("refused by the application"));
+            sp__pipe_shut(p, SP_EPEERS);
+        } else {
+            pipe_join(p);
+        }
+    }
+    if ((bits & SP__NOTE_TX_STOPPED) != 0) {
+        p->tx_gone = true;
+        pipe_try_gone(p);
+    }
+    sp__sock_settle(p->sock);
+}
+
+static void pipe_on_timer(struct sp__timer *t)
+{
+    struct sp__pipe *p = SP__CONTAINER(t, struct sp__pipe, timer);
+
+    sp__pipe_shut(p, SP_ETIMEDOUT);
+    sp__sock_settle(p->sock);
+}
+
+/* ------------------------------------------------------------------ Making and using */
+
+struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
+{
+    struct sp__sock *s = ep->sock;
+    size_t head = (sizeof(struct sp__pipe) + 15) & ~(size_t)15;
+    size_t proto = (s->ops->pipe_size + 15) & ~(size_t)15;
+    struct sp__pipe *p;
+
+    if (sp__timer_reserve() < 0) {
+        return NULL;
+    }
+    p = sp__zalloc(head + proto + ep->transport->ops.pipe_size);
+    if (p == NULL) {
+        sp__timer_unreserve();
+        return NULL;
+    }
+    sp__object_init(&p->obj, SP__KIND_PIPE, pipe_destroy);
+    p->ref.state = (char *)p + head;
+    p->ref.tran = (char *)p + head + proto;
+    p->ref.id = pipe_next_id();
+    p->sock = s;
+    p->ep = ep;
+    p->ops = &ep->transport->ops;
+    sp__hold(&s->obj);
+    sp__hold(&ep->obj);
+    p->watch.obj = &p->obj;
+    p->watch.fd = -1;
+    p->uid = p->gid = p->pid = -1;
+    p->rx_port.handle = pipe_on_rx;
+    sp__event_init(&p->rx_note, &s->actor, &p->obj, pipe_on_rx_note);
+    sp__event_init(&p->note, &s->actor, &p->obj, pipe_on_note);
+    sp__timer_init(&p->timer, &s->actor, &p->obj, pipe_on_timer);
+    sp__pipe_io_init(p);
+    sp__pipe_user_init(p);
+    return p;
+}
+
+void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms)
+{
+    sp__sock_link(p->sock, p);
+    p->ep->shaking++;
+    p->ep->pipes++;
+    if (timeout_ms >= 0) {
+        sp__timer_arm(&p->timer, sp__now() + timeout_ms * SP__MS);
+    }
+    p->opened = true;
+    sp__pipe_cmd_rx(p, SP__RX_START);
+}
+
+void sp__pipe_cancel(struct sp__pipe *p)
+{
+    sp__watch_close(&p->watch);
+    sp__drop(&p->obj);
+}
+
+int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
+{
+    uint32_t cost;
+    sp_batch one = {NULL, NULL, 0};
+
+    if (!p->added || (p->inflight >= p->cap && (p->sock->ops->flags & SP_PROTO_REPLIES) == 0)) {
+        return SP_EAGAIN;
+    }
+    cost = sp__msg(m)->cost;
+    if (cost == 0) {
+        cost = sp__sock_cost(p->sock, m->len, p->cap);
+        sp__msg(m)->cost = cost;
+    }
+    p->inflight += cost;
+    sp_batch_push(&one, m);
+    sp__post_batch(&p->tx, &p->tx_port, &one);
+    return SP_OK;
+}
+
+void sp__pipe_flush(struct sp__pipe *p)
+{
+    sp__pipe_cmd_tx(p, SP__TX_EAGER);
+}
+
+/// From any thread: a bit for the socket's actor.
+void sp__pipe_note(struct sp__pipe *p, unsigned bit)
+{
+    // Release: what the bit is about was written before; pairs with the exchange in pipe_on_note.
+    (void)atomic_fetch_or_explicit(&p->bits, bit, memory_order_release);
+    sp__post(&p->note);
+}
+
+void sp__pipe_user_close(struct sp__pipe *p)
+{
+    sp__pipe_note(p, SP__NOTE_CLOSE);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/// Between the files of a pipe: its life (pipe.c), its I/O actors (pipe_io.c), its events for the user (event.c).
+#ifndef SP_CORE_PIPE_H
+#define SP_CORE_PIPE_H
+
+#include "socket.h"
+
+/// To the input actor, beside SP_READY_ bits.
+#define SP__RX_START 16U
+#define SP__RX_CREDIT 32U
+#define SP__RX_END 64U
+/// To the output actor, beside SP_READY_ bits.
+#define SP__TX_EAGER 16U
+#define SP__TX_END 64U
+/// From the input actor.
+#define SP__RX_SHAKEN 1U
+#define SP__RX_FAILED 2U
+#define SP__RX_STOPPED 4U
+/// From the others.
+#define SP__NOTE_WRITTEN 1U
+#define SP__NOTE_TX_FAILED 2U
+#define SP__NOTE_TX_STOPPED 4U
+#define SP__NOTE_ADMITTED 8U
+#define SP__NOTE_REFUSED 16U
+#define SP__NOTE_CLOSE 32U
+/// To the user's actor.
+#define SP__USER_ADDING 1U
+#define SP__USER_ADDED 2U
+#define SP__USER_REMOVED 4U
+
+void sp__pipe_io_init(struct sp__pipe *p);
+void sp__pipe_user_init(struct sp__pipe *p);
+void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits); ///< [any]
+void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits); ///< [any]
+void sp__pipe_note(struct sp__pipe *p, unsigned bit);    ///< [any]
+
+#endif

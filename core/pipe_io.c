@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/// The input and the output actor of a pipe: they call the transport, and nothing else of the pipe's state. Input: the
+/// handshake, then harvest as far as credit goes. Output: submit what is queued, report what was written.
+#include "pipe.h"
+
+#include "platform.h"
+
+#include <string.h>
+
+#define RX_BATCH 64       // messages of one harvest
+#define RX_BYTES 262144   // and about as many bytes
+#define RX_ROUNDS 16      // harvests of one turn
+
+/* ------------------------------------------------------------------ Input */
+
+static void rx_note(struct sp__pipe *p, unsigned bit)
+{
+    // Release: pairs with the exchange in pipe_on_rx_note.
+    (void)atomic_fetch_or_explicit(&p->rx_bits, bit, memory_order_release);
+    sp__post(&p->rx_note);
+}
+
+static void rx_fail(struct sp__pipe *p, int err)
+{
+    p->rx_over = true;
+    atomic_store_explicit(&p->rx_err, err, memory_order_relaxed);
+    rx_note(p, SP__RX_FAILED);
+}
+
+/// One step of connecting and exchanging hellos.
+static void rx_shake(struct sp__pipe *p)
+{
+    sp_handshake hs = {.size = sizeof(hs), .uid = -1, .gid = -1, .pid = -1};
+    unsigned ready = p->ready;
+    int rc;
+
+    hs.ids = p->sock->ops->ids[0];
+    hs.recv_max = (uint64_t)p->ep->opt.recv_size_max;
+    p->ready = 0;
+    rc = p->ops->handshake(p->ref.tran, ready, &hs);
+    if (rc == SP_EAGAIN) {
+        return;
+    }
+    if (rc == SP_OK && hs.peer != hs.ids.peer) {
+        rc = SP_EPROTO;
+    }
+    if (rc < 0) {
+        p->cause = hs.cause;
+        rx_fail(p, rc);
+        return;
+    }
+    p->ref.proto = hs.peer;
+    p->uid = hs.uid;
+    p->gid = hs.gid;
+    p->pid = hs.pid;
+    memcpy(p->local, hs.local, sizeof(p->local));
+    memcpy(p->remote, hs.remote, sizeof(p->remote));
+    p->shaken = true;
+    p->readable = true;
+    p->ready = ready & SP_READY_HUP;
+    rx_note(p, SP__RX_SHAKEN);
+}
+
+/// Stamps what was harvested. Returns its cost.
+static int64_t rx_stamp(struct sp__pipe *p, sp_batch *in)
+{
+    int64_t mono = sp__now();
+    int64_t wall = sp__platform->wall();
+    int64_t cost = 0;
+    uint64_t bytes = 0;
+
+    for (sp_msg *m = in->head; m != NULL; m = m->next) {
+        struct sp__msg *im = sp__msg(m);
+
+        m->peer = p->ref.id;
+        im->pipe = p->obj.id;
+        im->mono = mono;
+        im->wall = wall;
+        im->cost = sp__sock_cost(p->sock, m->len, RX_BATCH);
+        cost += im->cost;
+        bytes += m->len;
+    }
+    p->rx_avg = (uint32_t)(bytes / in->n);
+    return cost;
+}
+
+static size_t rx_max(const struct sp__pipe *p, int64_t credit)
+{
+    size_t max = p->rx_avg > RX_BYTES / RX_BATCH ? RX_BYTES / p->rx_avg : RX_BATCH;
+
+    max = max > 0 ? max : 1;
+    return (int64_t)max < credit ? max : (size_t)credit;
+}
+
+/// Reads as long as there is something, and credit for it.
+static void rx_harvest(struct sp__pipe *p)
+{
+    for (int round = 0; p->readable; round++) {
+        // seq_cst: without credit we stop; the grant that follows finds no credit and tells us (sp__pipe_offer).
+        int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
+        sp_batch in = {NULL, NULL, 0};
+        unsigned ready = p->ready;
+        size_t max;
+        int n;
+
+        if (credit <= 0) {
+            return;
+        }
+        if (round == RX_ROUNDS) {
+            sp__pipe_cmd_rx(p, SP__RX_CREDIT); // The others have their turn first.
+            return;
+        }
+        max = rx_max(p, credit);
+        n = p->ops->harvest(p->ref.tran, &in, max, ready);
+        if (in.n > 0) {
+            // The credit goes before the post: the grant for these messages must find it taken.
+            (void)atomic_fetch_sub_explicit(&p->rx_credit, rx_stamp(p, &in), memory_order_seq_cst);
+            sp__post_batch(&p->sock->actor, &p->rx_port, &in);
+        }
+        if (n < 0) {
+            rx_fail(p, n);
+            return;
+        }
+        // After a hang-up there is no further readiness: go on until the transport says that it is over.
+        p->readable = (size_t)n >= max || (n > 0 && (ready & SP_READY_HUP) != 0);
+        if (!p->readable) {
+            p->ready &= ~SP_READY_IN;
+        }
+    }
+}
+
+static void rx_on_event(struct sp__event *ev)
+{
+    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, rx_ev);
+    unsigned bits;
+
+    bits = atomic_exchange_explicit(&p->rx_cmd, 0, memory_order_acquire);
+    p->ready |= bits & (SP_READY_IN | SP_READY_OUT | SP_READY_HUP);
+    if ((bits & SP__RX_START) != 0) {
+        p->started = true;
+    }
+    if ((bits & SP__RX_END) != 0) {
+        p->rx_over = true;
+        rx_note(p, SP__RX_STOPPED);
+        return;
+    }
+    if (p->rx_over || !p->started) {
+        return;
+    }
+    if (!p->shaken) {
+        rx_shake(p);
+        return;
+    }
+    if ((bits & (SP_READY_IN | SP_READY_HUP)) != 0) {
+        p->readable = true;
+    }
+    rx_harvest(p);
+}
+
+void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits)
+{
+    // Release: pairs with the exchange in rx_on_event.
+    (void)atomic_fetch_or_explicit(&p->rx_cmd, bits, memory_order_release);
+    sp__post(&p->rx_ev);
+}
+
+/* ------------------------------------------------------------------ Output */
+
+/// Sums over what is still queued, to know what was written.
+static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
+{
+    *cost = 0;
+    *bytes = 0;
+    for (const sp_msg *m = q->head; m != NULL; m = m->next) {
+        *cost += ((const struct sp__msg *)m)->cost;
+        *bytes += m->len;
+    }
+}
+
+/// Reports what was written, when it is worth it: a quarter of the queue, or all that somebody waits for.
+static void tx_report(struct sp__pipe *p, size_t msgs, uint64_t cost, uint64_t bytes)
+{
+    uint64_t done;
+
+    sp__count(&p->tx_msgs, msgs);
+    sp__count(&p->tx_bytes, bytes);
+    // Release: pairs with the exchange in pipe_written.
+    done = atomic_fetch_add_explicit(&p->tx_done, cost, memory_order_release) + cost;
+    if (done > 0 && (p->tx_eager || done >= (p->cap + 3) / 4)) {
+        sp__pipe_note(p, SP__NOTE_WRITTEN);
+    }
+}
+
+static void tx_submit(struct sp__pipe *p)
+{
+    size_t n = p->txq.n;
+    uint64_t cost = p->txq_cost;
+    uint64_t bytes = p->txq_bytes;
+    int rc;
+
+    if (p->tx_over || p->tx_failed) {
+        return;
+    }
+    rc = p->ops->submit(p->ref.tran, &p->txq);
+    if (rc == SP_EAGAIN) {
+        // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst: see sp__pipe_ready.
+        atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
+        rc = p->ops->submit(p->ref.tran, &p->txq);
+    }
+    if (rc != SP_EAGAIN) {
+        atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);
+    }
+    tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
+    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
+    tx_report(p, n - p->txq.n, cost - p->txq_cost, bytes - p->txq_bytes);
+    if (rc < 0 && rc != SP_EAGAIN) {
+        p->tx_failed = true;
+        atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
+        sp__pipe_note(p, SP__NOTE_TX_FAILED);
+    }
+}
+
+/// Messages from the socket's actor.
+static void tx_on_msgs(struct sp__port *port, sp_batch *nodes)
+{
+    struct sp__pipe *p = SP__CONTAINER(port, struct sp__pipe, tx_port);
+    bool busy = atomic_load_explicit(&p->tx_want, memory_order_relaxed);
+    uint64_t cost;
+    uint64_t bytes;
+
+    tx_measure(nodes, &cost, &bytes);
+    p->txq_cost += cost;
+    p->txq_bytes += bytes;
+    sp_batch_join(&p->txq, nodes);
+    if (!busy) {
+        tx_submit(p);
+    }
+    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
+}
+
+static void tx_on_event(struct sp__event *ev)
+{
+    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_ev);
+    unsigned bits;
+
+    bits = atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);
+    if ((bits & SP__TX_EAGER) != 0) {
+        p->tx_eager = true;
+    }
+    if ((bits & SP__TX_END) != 0) {
+        p->tx_over = true;
+        sp__pipe_note(p, SP__NOTE_TX_STOPPED);
+        return;
+    }
+    if (p->txq.head != NULL) {
+        tx_submit(p);
+    } else {
+        tx_report(p, 0, 0, 0);
+    }
+}
+
+void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits)
+{
+    // Release: pairs with the exchange in tx_on_event.
+    (void)atomic_fetch_or_explicit(&p->tx_cmd, bits, memory_order_release);
+    sp__post(&p->tx_ev);
+}
+
+/* ------------------------------------------------------------------ Readiness */
+
+void sp__pipe_ready(struct sp__pipe *p, unsigned ready)
+{
+    if ((ready & (SP_READY_IN | SP_READY_HUP)) != 0 ||
+        atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+        sp__pipe_cmd_rx(p, ready);
+    }
+    // seq_cst: see tx_submit.
+    if ((ready & SP_READY_OUT) != 0 && atomic_load_explicit(&p->tx_want, memory_order_seq_cst)) {
+        sp__pipe_cmd_tx(p, SP_READY_OUT);
+    }
+}
+
+static void pipe_watch_ready(struct sp__watch *w, unsigned ready)
+{
+    sp__pipe_ready(SP__CONTAINER(w, struct sp__pipe, watch), ready);
+}
+
+void sp__pipe_io_init(struct sp__pipe *p)
+{
+    p->watch.ready = pipe_watch_ready;
+    p->tx_port.handle = tx_on_msgs;
+    sp__actor_init(&p->rx, &p->obj, false);
+    sp__actor_init(&p->tx, &p->obj, false);
+    sp__event_init(&p->rx_ev, &p->rx, NULL, rx_on_event);
+    sp__event_init(&p->tx_ev, &p->tx, NULL, tx_on_event);
+}

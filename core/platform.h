@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/// The platform table: all time, randomness, memory, parking and I/O readiness of the core go through it. Two
+/// implementations: Linux (platform_linux.c) and the simulation (platform_sim.c: one thread, a virtual clock, a seeded
+/// order). [any] unless a slot says otherwise.
+#ifndef SP_CORE_PLATFORM_H
+#define SP_CORE_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SP__NEVER INT64_MAX
+#define SP__MS INT64_C(1000000)
+
+/// A thread's place to sleep: unpark leaves a token, park takes it or waits for it.
+struct sp__parker {
+    uint32_t token; ///< futex word: 0 nothing, 1 token, 2 asleep
+};
+
+/// One readiness report of the poller.
+struct sp__ready {
+    void *target;   ///< as given to watch
+    unsigned ready; ///< SP_READY_…
+};
+
+struct sp_platform {
+    bool simulated;
+    int64_t (*now)(void);                    ///< monotonic, ns
+    int64_t (*wall)(void);                   ///< since 1970, ns
+    uint64_t (*random)(void);
+    void (*seed)(uint64_t seed);             ///< 0: from the system
+    void *(*alloc)(size_t size, size_t align); ///< not zeroed; NULL: none
+    void (*free)(void *p);
+    /// Which of `n` runnable things goes next: 0 in production, seeded in simulation.
+    size_t (*choose)(size_t n);
+    /// Sleep until unparked or `deadline` (ns, SP__NEVER); false: the deadline passed.
+    bool (*park)(struct sp__parker *p, int64_t deadline);
+    void (*unpark)(struct sp__parker *p);
+    /// Starts a thread named `name`; joined by thread_join.
+    int (*thread_start)(void **thread, const char *name, size_t stack, void (*fn)(void *arg), void *arg);
+    void (*thread_join)(void *thread);
+    /// The one readiness set of the runtime. wait is called by one thread at a time; wake ends its wait, also beforehand.
+    int (*poller_open)(void);
+    void (*poller_close)(void);
+    int (*watch)(int fd, void *target);
+    void (*unwatch)(int fd);
+    int (*poller_wait)(struct sp__ready *out, int max, int64_t deadline);
+    void (*poller_wake)(void);
+};
+
+/// The table in use. Set before the runtime starts; tests put the simulation here.
+extern const struct sp_platform *sp__platform;
+extern const struct sp_platform sp__platform_linux;
+
+static inline int64_t sp__now(void)
+{
+    return sp__platform->now();
+}
+
+/// Memory for the core's objects: 64-byte aligned, zeroed; NULL: none.
+void *sp__zalloc(size_t size);
+void sp__free(void *p);
+char *sp__strdup(const char *s);
+
+#endif

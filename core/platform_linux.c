@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/// The production platform: Linux with epoll, eventfd and futex. [any]
+#include "platform.h"
+
+#include <sp/plugin.h>
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static int linux_epoll = -1;
+static int linux_wake = -1;
+
+static int64_t linux_clock(clockid_t id)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int64_t linux_now(void)
+{
+    return linux_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t linux_wall(void)
+{
+    return linux_clock(CLOCK_REALTIME);
+}
+
+static uint64_t linux_fixed_seed; // 0: none; atomic, relaxed
+
+static void linux_seed(uint64_t seed)
+{
+    __atomic_store_n(&linux_fixed_seed, seed, __ATOMIC_RELAXED);
+}
+
+/// xorshift128+ per thread, seeded by the system (or by the setting "seed"): ids and jitter, nothing secret.
+static uint64_t linux_random(void)
+{
+    static _Thread_local uint64_t s[2];
+    uint64_t a;
+
+    if (s[0] == 0 && s[1] == 0) {
+        s[0] = __atomic_load_n(&linux_fixed_seed, __ATOMIC_RELAXED);
+    }
+    while (s[0] == 0 && s[1] == 0) {
+        if (getrandom(s, sizeof(s), 0) != (ssize_t)sizeof(s)) {
+            s[0] = (uint64_t)linux_now() ^ (uint64_t)(uintptr_t)s;
+            s[1] = (uint64_t)linux_wall();
+        }
+    }
+    a = s[0];
+    s[0] = s[1];
+    a ^= a << 23;
+    s[1] = a ^ s[0] ^ (a >> 18) ^ (s[0] >> 5);
+    return s[1] + s[0];
+}
+
+static void *linux_alloc(size_t size, size_t align)
+{
+    void *p;
+
+    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? p : NULL;
+}
+
+static size_t linux_choose(size_t n)
+{
+    (void)n;
+    return 0;
+}
+
+static void futex_wait(uint32_t *word, uint32_t value, int64_t deadline)
+{
+    struct timespec ts = {deadline / 1000000000, deadline % 1000000000};
+
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline == SP__NEVER ? NULL : &ts, NULL,
+                  FUTEX_BITSET_MATCH_ANY);
+}
+
+/// Acquire when the token is taken: pairs with the release in linux_unpark.
+static bool linux_park(struct sp__parker *p, int64_t deadline)
+{
+    uint32_t seen = 1;
+
+    for (;;) {
+        seen = 1;
+        if (__atomic_compare_exchange_n(&p->token, &seen, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            return true;
+        }
+        if (deadline <= 0 || (deadline != SP__NEVER && linux_now() >= deadline)) {
+            // Nobody needs to wake us any more; a token that came meanwhile is taken.
+            return __atomic_exchange_n(&p->token, 0, __ATOMIC_ACQUIRE) == 1;
+        }
+        seen = 0;
+        if (__atomic_compare_exchange_n(&p->token, &seen, 2, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+            seen == 2) {
+            futex_wait(&p->token, 2, deadline);
+        }
+    }
+}
+
+static void linux_unpark(struct sp__parker *p)
+{
+    if (__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2) {
+        (void)syscall(SYS_futex, &p->token, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
+}
+
+struct linux_thread {
+    pthread_t id;
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];
+};
+
+static void *linux_thread_main(void *arg)
+{
+    struct linux_thread *t = arg;
+
+    (void)pthread_setname_np(pthread_self(), t->name);
+    t->fn(t->arg);
+    return NULL;
+}
+
+static int linux_thread_start(void **thread, const char *name, size_t stack, void (*fn)(void *arg), void *arg)
+{
+    struct linux_thread *t = sp__zalloc(sizeof(*t));
+    pthread_attr_t attr;
+    sigset_t all;
+    sigset_t old;
+    int rc;
+
+    if (t == NULL) {
+        return SP_ENOMEM;
+    }
+    t->fn = fn;
+    t->arg = arg;
+    (void)strncpy(t->name, name, sizeof(t->name) - 1);
+    (void)pthread_attr_init(&attr);
+    if (stack > 0) {
+        (void)pthread_attr_setstacksize(&attr, stack);
+    }
+    // Signals are the application's: no thread of the library takes one.
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&t->id, &attr, linux_thread_main, t);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void)pthread_attr_destroy(&attr);
+    if (rc != 0) {
+        sp__free(t);
+        return -rc;
+    }
+    *thread = t;
+    return SP_OK;
+}
+
+static void linux_thread_join(void *thread)
+{
+    struct linux_thread *t = thread;
+
+    (void)pthread_join(t->id, NULL);
+    sp__free(t);
+}
+
+static int linux_watch(int fd, void *target)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = target}};
+
+    return epoll_ctl(linux_epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : SP_OK;
+}
+
+static void linux_unwatch(int fd)
+{
+    (void)epoll_ctl(linux_epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void linux_poller_close(void)
+{
+    if (linux_epoll >= 0) {
+        (void)close(linux_epoll);
+    }
+    if (linux_wake >= 0) {
+        (void)close(linux_wake);
+    }
+    linux_epoll = -1;
+    linux_wake = -1;
+}
+
+static int linux_poller_open(void)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data = {.ptr = NULL}};
+    int rc;
+
+    linux_epoll = epoll_create1(EPOLL_CLOEXEC);
+    linux_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (linux_epoll < 0 || linux_wake < 0 || epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_wake, &ev) < 0) {
+        rc = -errno;
+        linux_poller_close();
+        return rc;
+    }
+    return SP_OK;
+}
+
+/// Whole ms, rounded up, so that a timer is due when the wait for it ends.
+static int linux_timeout(int64_t deadline)
+{
+    int64_t left;
+
+    if (deadline == SP__NEVER) {
+        return -1;
+    }
+    left = deadline <= 0 ? 0 : deadline - linux_now();
+    if (left <= 0) {
+        return 0;
+    }
+    left = (left + SP__MS - 1) / SP__MS;
+    return left > INT32_MAX ? INT32_MAX : (int)left;
+}
+
+static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
+{
+    struct epoll_event events[64];
+    int filled = 0;
+    int n = epoll_wait(linux_epoll, events, max < 64 ? max : 64, linux_timeout(deadline));
+
+    for (int i = 0; i < n; i++) {
+        uint32_t e = events[i].events;
+
+        if (events[i].data.ptr == NULL) {
+            uint64_t count;
+
+            (void)!read(linux_wake, &count, sizeof(count));
+            continue;
+        }
+        out[filled].target = events[i].data.ptr;
+        out[filled].ready = (e & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? SP_READY_IN : 0) |
+                            (e & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? SP_READY_OUT : 0) |
+                            (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? SP_READY_HUP : 0);
+        filled++;
+    }
+    return filled;
+}
+
+static void linux_poller_wake(void)
+{
+    uint64_t one = 1;
+
+    (void)!write(linux_wake, &one, sizeof(one));
+}
+
+const struct sp_platform sp__platform_linux = {
+    .now = linux_now,
+    .wall = linux_wall,
+    .random = linux_random,
+    .seed = linux_seed,
+    .alloc = linux_alloc,
+    .free = free,
+    .choose = linux_choose,
+    .park = linux_park,
+    .unpark = linux_unpark,
+    .thread_start = linux_thread_start,
+    .thread_join = linux_thread_join,
+    .poller_open = linux_poller_open,
+    .poller_close = linux_poller_close,
+    .watch = linux_watch,
+    .unwatch = linux_unwatch,
+    .poller_wait = linux_poller_wait,
+    .poller_wake = linux_poller_wake,
+};

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/// The runtime: implicit start, settings, the end, and the fork rule. [any]
+#include "runtime.h"
+
+#include "config.h"
+#include "error.h"
+#include "log.h"
+#include "platform.h"
+#include "pool.h"
+#include "sched.h"
+#include "socket.h"
+#include "thread.h"
+
+#include <sp/sp.h>
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#define THREADS_AUTO_MAX 4
+
+#ifndef SP_VERSION
+#define SP_VERSION "0.1.0"
+#endif
+
+static struct {
+    pthread_mutex_t lock;
+    atomic_bool started;
+    atomic_bool forked;
+    bool atfork;
+    struct sp_config config;
+} runtime = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+const struct sp_config *sp__config(void)
+{
+    return &runtime.config;
+}
+
+bool sp__forked(void)
+{
+    return atomic_load_explicit(&runtime.forked, memory_order_relaxed);
+}
+
+bool sp__may_block(void)
+{
+    struct sp__thread *t = sp__self();
+
+    if (t != NULL && !t->running && !t->in_user) {
+        return true;
+    }
+    (void)sp__fail(SP_ESTATE, "a call that may wait is not allowed in a callback of the library");
+    return false;
+}
+
+static void runtime_in_child(void)
+{
+    atomic_store_explicit(&runtime.forked, true, memory_order_relaxed);
+}
+
+/// CPUs that this process may use.
+static int runtime_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static int runtime_start_with(const sp_config *cfg)
+{
+    int64_t threads;
+    int rc;
+
+    if (sp__self() == NULL) {
+        return sp__fail_code(SP_ENOMEM, "start");
+    }
+    if (cfg != NULL) {
+        rc = sp__config_copy(&runtime.config, cfg);
+        if (rc < 0) {
+            return sp__fail_code(rc, "start");
+        }
+    } else {
+        sp__config_defaults(&runtime.config);
+    }
+    if (!runtime.atfork) {
+        (void)pthread_atfork(NULL, NULL, runtime_in_child);
+        runtime.atfork = true;
+    }
+    threads = runtime.config.threads;
+    if (threads < 0) {
+        threads = runtime_cpus() < THREADS_AUTO_MAX ? runtime_cpus() : THREADS_AUTO_MAX;
+    }
+    if (sp__platform->simulated) {
+        threads = 0;
+    }
+    if (sp__platform->seed != NULL) {
+        sp__platform->seed((uint64_t)runtime.config.seed);
+    }
+    if (cfg != NULL) {
+        sp__log_level((sp_log_level)runtime.config.log_level);
+    }
+    sp__pool_limit((uint64_t)runtime.config.memory_max);
+    rc = sp__sched_start((int)threads);
+    if (rc < 0) {
+        sp__config_clear(&runtime.config);
+        return sp__fail_code(rc, "start: poller");
+    }
+    atomic_store_explicit(&runtime.started, true, memory_order_release);
+    return SP_OK;
+}
+
+int sp__runtime_start(void)
+{
+    int rc = SP_OK;
+
+    if (sp__forked()) {
+        return sp__fail(SP_ESTATE, "called in a child after fork");
+    }
+    // Acquire: pairs with the release above.
+    if (atomic_load_explicit(&runtime.started, memory_order_acquire)) {
+        return SP_OK;
+    }
+    (void)pthread_mutex_lock(&runtime.lock);
+    if (!atomic_load_explicit(&runtime.started, memory_order_relaxed)) {
+        rc = runtime_start_with(NULL);
+    }
+    (void)pthread_mutex_unlock(&runtime.lock);
+    return rc;
+}
+
+int sp_init(const sp_config *cfg)
+{
+    int rc;
+
+    if (sp__forked()) {
+        return sp__fail(SP_ESTATE, "called in a child after fork");
+    }
+    (void)pthread_mutex_lock(&runtime.lock);
+    rc = atomic_load_explicit(&runtime.started, memory_order_relaxed)
+             ? sp__fail(SP_ESTATE, "init: the library is running already")
+             : runtime_start_with(cfg);
+    (void)pthread_mutex_unlock(&runtime.lock);
+    return rc;
+}
+
+/// Shuts every socket, then waits for each: they linger in parallel.
+static void runtime_close_all(void)
+{
+    struct sp__object *obj;
+    struct sp__object *list = NULL;
+
+    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
+        struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
+
+        if (sp__sock_shut(s)) {
+            s->next_closing = list;
+            list = obj;
+        } else {
+            sp__drop(obj);
+        }
+    }
+    while (list != NULL) {
+        struct sp__sock *s = SP__CONTAINER(list, struct sp__sock, obj);
+
+        list = s->next_closing;
+        sp__sock_wait(s);
+        sp__drop(&s->obj);
+    }
+}
+
+void sp_fini(void)
+{
+    if (sp__forked() || !atomic_load_explicit(&runtime.started, memory_order_acquire)) {
+        return;
+    }
+    if (!sp__may_block()) {
+        sp__log(SP_LOG_ERROR, "sp_fini", "called in a callback: ignored");
+        return;
+    }
+    (void)pthread_mutex_lock(&runtime.lock);
+    if (atomic_load_explicit(&runtime.started, memory_order_relaxed)) {
+        runtime_close_all();
+        // Calls that other threads have under way hold what they use; wait until they left.
+        for (sp__reclaim(); sp__objects() > 0; sp__reclaim()) {
+            (void)sp__wait(sp__now() + SP__MS);
+        }
+        sp__sched_stop();
+        sp__pool_flush(sp__self());
+        sp__pool_drain();
+        sp__config_clear(&runtime.config);
+        atomic_store_explicit(&runtime.started, false, memory_order_release);
+    }
+    (void)pthread_mutex_unlock(&runtime.lock);
+}
+
+int sp_run_once(int timeout_ms)
+{
+    int64_t deadline = timeout_ms < 0 ? SP__NEVER : timeout_ms == 0 ? 0 : sp__now() + timeout_ms * SP__MS;
+    int rc = sp__runtime_start();
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (sp__config()->threads != 0 && !sp__platform->simulated) {
+        return sp__fail(SP_ESTATE, "run_once: the library has threads of its own (set \"threads\" to 0)");
+    }
+    return sp__may_block() ? sp__drive(deadline) : SP_ESTATE;
+}
+
+const char *sp_version(void)
+{
+    return SP_VERSION;
+}

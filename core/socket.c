@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: MIT */
+/// Sockets: opening, the socket's actor's housekeeping, lingering and closing.
+#include "socket.h"
+
+#include "config.h"
+#include "error.h"
+#include "pipe.h"
+#include "platform.h"
+#include "runtime.h"
+
+#include <string.h>
+#include <uuid/uuid.h>
+
+/* ------------------------------------------------------------------ Tables */
+
+uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer)
+{
+    uint64_t bytes = (uint64_t)sp__option(&s->opt.queue_bytes);
+    uint64_t n = buffer > 0 ? (uint64_t)buffer : 1;
+    uint64_t cost;
+
+    // Most messages are smaller than their share of the bytes.
+    if (len * n <= bytes && len < UINT32_MAX) {
+        return 1;
+    }
+    cost = len / (bytes / n + 1) + 1;
+    return cost < n ? (uint32_t)cost : (uint32_t)n; // One message always fits.
+}
+
+struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id)
+{
+    struct sp__pipe *p = s->hash[id & (s->hash_size - 1)];
+
+    while (p != NULL && p->ref.id != id) {
+        p = p->hash_next;
+    }
+    return p;
+}
+
+/// Twice as many buckets; without memory it stays as it is, only slower.
+static void sock_rehash(struct sp__sock *s)
+{
+    size_t size = 2 * s->hash_size;
+    struct sp__pipe **hash = sp__zalloc(size * sizeof(struct sp__pipe *));
+
+    if (hash == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < s->hash_size; i++) {
+        for (struct sp__pipe *p = s->hash[i], *next; p != NULL; p = next) {
+            next = p->hash_next;
+            p->hash_next = hash[p->ref.id & (size - 1)];
+            hash[p->ref.id & (size - 1)] = p;
+        }
+    }
+    sp__free(s->hash);
+    s->hash = hash;
+    s->hash_size = size;
+}
+
+void sp__sock_link(struct sp__sock *s, struct sp__pipe *p)
+{
+    struct sp__pipe **bucket;
+
+    if (++s->linked > s->hash_size) {
+        sock_rehash(s);
+    }
+    bucket = &s->hash[p->ref.id & (s->hash_size - 1)];
+    p->hash_next = *bucket;
+    *bucket = p;
+    (void)pthread_mutex_lock(&s->lock);
+    p->next = s->pipes;
+    if (s->pipes != NULL) {
+        s->pipes->prev = p;
+    }
+    s->pipes = p;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void sock_unpause(struct sp__sock *s, struct sp__pipe *p)
+{
+    struct sp__pipe *prev = NULL;
+
+    for (struct sp__pipe *at = s->paused_head; at != NULL && p->paused; prev = at, at = at->paused_next) {
+        if (at != p) {
+            continue;
+        }
+        *(prev != NULL ? &prev->paused_next : &s->paused_head) = p->paused_next;
+        s->paused_tail = s->paused_tail == p ? prev : s->paused_tail;
+        p->paused = false;
+    }
+}
+
+void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p)
+{
+    struct sp__pipe **at = &s->hash[p->ref.id & (s->hash_size - 1)];
+
+    while (*at != p) {
+        at = &(*at)->hash_next;
+    }
+    *at = p->hash_next;
+    s->linked--;
+    sock_unpause(s, p);
+    sp__count(&s->tx_msgs, sp__counted(&p->tx_msgs));
+    sp__count(&s->tx_bytes, sp__counted(&p->tx_bytes));
+    sp__count(&s->rx_msgs, sp__counted(&p->rx_msgs));
+    sp__count(&s->rx_bytes, sp__counted(&p->rx_bytes));
+    (void)pthread_mutex_lock(&s->lock);
+    *(p->prev != NULL ? &p->prev->next : &s->pipes) = p->next;
+    if (p->next != NULL) {
+        p->next->prev = p->prev;
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p)
+{
+    if (p->paused) {
+        return;
+    }
+    p->paused = true;
+    p->paused_next = NULL;
+    if (s->paused_tail != NULL) {
+        s->paused_tail->paused_next = p;
+    } else {
+        s->paused_head = p;
+    }
+    s->paused_tail = p;
+}
+
+void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out)
+{
+    if ((unsigned)reason >= SP_DISCARD_REASONS) {
+        reason = SP_DISCARD_STATE;
+    }
+    sp__count(out ? &s->drops_out[reason] : &s->drops_in[reason], 1);
+    if (out && s->ops->window == SP_WINDOW_PIPES && sp__msg(m)->cost > 0) {
+        sp__ctx_grant(&s->ctx, sp__msg(m)->cost);
+    }
+    sp__msg_release(m);
+}
+
+/* ------------------------------------------------------------------ Settling */
+
+/// Offers what paused pipes hold, oldest pause first, until the receivers are full again.
+static void sock_offer_paused(struct sp__sock *s)
+{
+    struct sp__pipe *last = s->paused_tail;
+    struct sp__pipe *p;
+
+    s->rx_full = false;
+    while (!s->rx_full && (p = s->paused_head) != NULL) {
+        s->paused_head = p->paused_next;
+        if (s->paused_head == NULL) {
+            s->paused_tail = NULL;
+        }
+        p->paused = false;
+        sp__pipe_offer(p);
+        if (p == last) {
+            break;
+        }
+    }
+}
+
+static bool sock_flushed(struct sp__sock *s)
+{
+    if (s->ctx.pending.head != NULL) {
+        return false;
+    }
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        if (p->added && p->inflight > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// The first endpoint; with `last` no more may come.
+static struct sp__ep *sock_first_ep(struct sp__sock *s, bool last)
+{
+    struct sp__ep *ep;
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->no_eps = s->no_eps || last;
+    ep = s->eps;
+    (void)pthread_mutex_unlock(&s->lock);
+    return ep;
+}
+
+/// Lingering is over: everything is taken down; what is left is counted as dropped.
+static void sock_end(struct sp__sock *s)
+{
+    sp__timer_cancel(&s->linger);
+    s->state = SP__SOCK_ENDING;
+    s->ops->stop(s->ref.state);
+    for (struct sp__ep *ep = sock_first_ep(s, true); ep != NULL; ep = sock_first_ep(s, true)) {
+        sp__ep_close_now(ep);
+    }
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        sp__pipe_shut(p, SP_ECANCELED);
+    }
+}
+
+/// The last pipe is gone: nobody but handles of threads and pending events holds the socket any more.
+static void sock_done(struct sp__sock *s)
+{
+    struct sp__thread *t;
+
+    s->state = SP__SOCK_DONE;
+    sp__ctx_purge(&s->ctx);
+    s->ops->ctx_close(s->ref.state, &s->ctx.ref);
+    sp__host_timers_cancel(s->timers);
+    do {
+        (void)pthread_mutex_lock(&s->lock);
+        s->done = true;
+        t = sp__waiter_pop(&s->closers);
+        (void)pthread_mutex_unlock(&s->lock);
+        if (t != NULL) {
+            sp__thread_wake(t);
+        }
+    } while (t != NULL);
+    sp__drop(&s->obj); // Its own first reference.
+}
+
+void sp__sock_settle(struct sp__sock *s)
+{
+    if (s->settling) {
+        return;
+    }
+    s->settling = true;
+    while (s->tx_again || s->rx_again) {
+        if (s->tx_again) {
+            s->tx_again = false;
+            sp__ctx_offer(&s->ctx);
+        }
+        if (s->rx_again) {
+            s->rx_again = false;
+            sock_offer_paused(s);
+        }
+    }
+    sp__ctx_publish(&s->ctx);
+    atomic_store_explicit(&s->pending_depth, s->ctx.pending.n, memory_order_relaxed);
+    s->settling = false;
+    if (s->state == SP__SOCK_LINGERING && sock_flushed(s)) {
+        sock_end(s);
+    }
+    if (s->state == SP__SOCK_ENDING && s->pipes == NULL && sock_first_ep(s, true) == NULL) {
+        sock_done(s);
+    }
+}
+
+/* ------------------------------------------------------------------ Closing */
+
+static void sock_on_close(struct sp__event *ev)
+{
+    struct sp__sock *s = SP__CONTAINER(ev, struct sp__sock, close_ev);
+
+    if (s->state != SP__SOCK_OPEN) {
+        return;
+    }
+    s->state = SP__SOCK_LINGERING;
+    if (s->linger_ms == 0) {
+        sock_end(s);
+    } else {
+        // Only this actor takes endpoints out of the list, and new ones come in front.
+        for (struct sp__ep *ep = sock_first_ep(s, false); ep != NULL; ep = ep->next) {
+            sp__ep_linger(ep);
+        }
+        for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+            sp__pipe_flush(p);
+        }
+        if (s->linger_ms > 0) {
+            sp__timer_arm(&s->linger, sp__now() + s->linger_ms * SP__MS);
+        }
+    }
+    sp__sock_settle(s);
+}
+
+static void sock_on_linger(struct sp__timer *t)
+{
+    struct sp__sock *s = SP__CONTAINER(t, struct sp__sock, linger);
+
+    if (s->state == SP__SOCK_LINGERING) {
+        sock_end(s);
+    }
+    sp__sock_settle(s);
+}
+
+bool sp__sock_shut(struct sp__sock *s)
+{
+    if (!sp__handle_close(&s->obj)) {
+        return false;
+    }
+    sp__ctx_shut(&s->ctx);
+    s->linger_ms = sp__option(&s->opt.linger);
+    sp__post(&s->close_ev);
+    sp__run_here(sp__option(&s->opt.in_place) != 0);
+    sp__drop(&s->obj); // The table's; the caller's hazard or reference keeps it.
+    return true;
+}
+
+void sp__sock_wait(struct sp__sock *s)
+{
+    struct sp__waiter w = {.thread = sp__self()};
+    bool done;
+
+    (void)pthread_mutex_lock(&s->lock);
+    done = s->done;
+    if (!done) {
+        sp__waiter_add(&s->closers, &w);
+    }
+    while (!done) {
+        (void)pthread_mutex_unlock(&s->lock);
+        (void)sp__wait(SP__NEVER);
+        (void)pthread_mutex_lock(&s->lock);
+        done = s->done;
+    }
+    if (w.queued) {
+        sp__waiter_remove(&s->closers, &w);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void sock_destroy(struct sp__object *obj)
+{
+    struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
+
+    if (s->inited) {
+        s->ops->fini(s->ref.state);
+    }
+    sp__host_timers_free(&s->timers);
+    sp__ctx_purge(&s->ctx); // What a sender posted after the end.
+    sp__ctx_fini(&s->ctx);
+    (void)__atomic_fetch_sub(&s->protocol->plugin->instances, 1, __ATOMIC_RELAXED);
+    (void)pthread_mutex_destroy(&s->lock);
+    sp__timer_unreserve();
+    sp__free(s->hash);
+    sp__free(s);
+}
+
+/* ------------------------------------------------------------------ Calls into an actor */
+
+struct sock_call {
+    struct sp__event ev;
+    struct sp__sock *sock;
+    int (*fn)(struct sp__sock *s, void *arg);
+    void *arg;
+    struct sp__thread *caller;
+    int rc;
+    atomic_bool done;
+};
+
+static void call_on_event(struct sp__event *ev)
+{
+    struct sock_call *call = SP__CONTAINER(ev, struct sock_call, ev);
+    struct sp__thread *caller = call->caller;
+
+    call->rc = call->fn(call->sock, call->arg);
+    // Release: pairs with the acquire in sp__sock_call, after which `call` is gone.
+    atomic_store_explicit(&call->done, true, memory_order_release);
+    sp__thread_wake(caller);
+}
+
+int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg), void *arg)
+{
+    struct sock_call call = {.sock = s, .fn = fn, .arg = arg, .caller = sp__self()};
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    sp__event_init(&call.ev, a, NULL, call_on_event);
+    atomic_init(&call.done, false);
+    sp__post(&call.ev);
+    sp__run_here(sp__option(&s->opt.in_place) != 0);
+    while (!atomic_load_explicit(&call.done, memory_order_acquire)) {
+        (void)sp__wait(SP__NEVER);
+    }
+    return call.rc;
+}
+
+/* ------------------------------------------------------------------ Opening */
+
+static void sock_defaults(struct sp__sock *s)
+{
+    s->opt.recv_timeout = -1;
+    s->opt.send_timeout = -1;
+    s->opt.recv_buffer = 128;
+    s->opt.send_buffer = 128;
+    s->opt.queue_bytes = 4 << 20;
+    s->opt.in_place = 1;
+    s->opt.linger = 1000;
+    s->opt.ep.recv_size_max = 1 << 30;
+    s->opt.ep.reconnect_min = 100;
+    s->opt.ep.reconnect_max = 10000;
+    s->opt.ep.hello_timeout = 10000;
+    s->opt.ep.connect_timeout = 30000;
+    s->opt.ep.max_handshakes = 256;
+}
+
+static void sock_name(struct sp__sock *s)
+{
+    uuid_t id;
+
+    if (sp__platform->simulated) {
+        uint64_t r[2] = {sp__platform->random(), sp__platform->random()};
+
+        memcpy(id, r, sizeof(id));
+    } else {
+        uuid_generate(id);
+    }
+    uuid_unparse_lower(id, s->name);
+}
+
+static void protocol_defaults(struct sp__sock *s, void *state, uint32_t ctx)
+{
+    for (size_t i = 0; i < s->ops->option_count; i++) {
+        const sp_option *o =
+            (const sp_option *)(const void *)((const char *)s->ops->options + i * s->ops->option_size);
+
+        if ((o->flags & SP_OPTION_CTX) == ctx && (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL)) {
+            memcpy((char *)state + o->offset, &o->def, sizeof(o->def));
+        }
+    }
+}
+
+static struct sp__sock *sock_alloc(const struct sp__protocol *proto, bool raw)
+{
+    const sp_protocol_ops *ops = raw ? &proto->raw : &proto->ops;
+    size_t head = (sizeof(struct sp__sock) + 15) & ~(size_t)15;
+    size_t state = (ops->sock_size + 15) & ~(size_t)15;
+    struct sp__sock *s;
+
+    if (sp__timer_reserve() < 0) {
+        return NULL;
+    }
+    s = sp__zalloc(head + state + ops->ctx_size);
+    if (s != NULL) {
+        s->hash = sp__zalloc(SP__HASH_MIN * sizeof(struct sp__pipe *));
+    }
+    if (s == NULL || s->hash == NULL || pthread_mutex_init(&s->lock, NULL) != 0) {
+        if (s != NULL) {
+            sp__free(s->hash);
+        }
+        sp__free(s);
+        sp__timer_unreserve();
+        return NULL;
+    }
+    s->hash_size = SP__HASH_MIN;
+    s->protocol = proto;
+    s->ops = ops;
+    s->ref.raw = raw;
+    s->ref.state = (char *)s + head;
+    s->ctx.ref.state = (char *)s + head + state;
+    (void)__atomic_fetch_add(&proto->plugin->instances, 1, __ATOMIC_RELAXED);
+    return s;
+}
+
+static int sock_init(struct sp__sock *s)
+{
+    int rc;
+
+    sp__object_init(&s->obj, SP__KIND_SOCKET, sock_destroy);
+    sp__actor_init(&s->actor, &s->obj, false);
+    sp__actor_init(&s->user, &s->obj, true);
+    sp__event_init(&s->close_ev, &s->actor, NULL, sock_on_close);
+    sp__timer_init(&s->linger, &s->actor, &s->obj, sock_on_linger);
+    sock_defaults(s);
+    sock_name(s);
+    protocol_defaults(s, s->ref.state, 0);
+    protocol_defaults(s, s->ctx.ref.state, SP_OPTION_CTX);
+    rc = sp__ctx_init(&s->ctx, s, s->ctx.ref.state);
+    if (rc == SP_OK) {
+        rc = s->ops->init(s->ref.state, &sp__host, &s->ref);
+    }
+    if (rc == SP_OK) {
+        s->inited = true;
+        rc = s->ops->ctx_open(s->ref.state, &s->ctx.ref);
+    }
+    return rc;
+}
+
+int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
+{
+    const struct sp__protocol *proto;
+    struct sp__sock *s;
+    int rc;
+
+    if (out == NULL || protocol == NULL) {
+        return sp__fail(SP_EINVAL, "open: no protocol name or no place for the result");
+    }
+    rc = sp__runtime_start();
+    if (rc == SP_OK) {
+        rc = sp__registry_protocol(protocol, &proto);
+    }
+    if (rc < 0) {
+        return sp__fail_in(rc, "open");
+    }
+    if (raw && !proto->has_raw) {
+        return sp__fail(SP_ENOTSUP, "open: the protocol \"%s\" has no raw mode", protocol);
+    }
+    s = sock_alloc(proto, raw);
+    rc = s != NULL ? sock_init(s) : SP_ENOMEM;
+    if (rc == SP_OK) {
+        rc = sp__handle_open(&s->obj);
+    }
+    if (rc < 0) {
+        if (s != NULL) {
+            sp__drop(&s->obj);
+        }
+        return sp__fail_code(rc, "open \"%s\"", protocol);
+    }
+    out->id = s->obj.id;
+    return SP_OK;
+}

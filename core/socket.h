@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/// Sockets, contexts, endpoints and pipes, as the core keeps them. One actor a socket owns all of their control state
+/// ("the socket's actor"); two more a pipe do its input and output; one a socket calls the user's functions.
+///
+/// Locks: sock->lock guards what other threads read (lists, results of dialling, names); ctx->lock is the receivers' and
+/// blocked senders'. Neither is held while another one, a plugin or the user is called.
+#ifndef SP_CORE_SOCKET_H
+#define SP_CORE_SOCKET_H
+
+#include "actor.h"
+#include "msg.h"
+#include "object.h"
+#include "registry.h"
+#include "sched.h"
+#include "timer.h"
+
+#include <sp/plugin.h>
+#include <sp/sp.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/// Single-writer counters that other threads may read: relaxed load and store, no read-modify-write.
+typedef _Atomic uint64_t sp__counter;
+
+static inline void sp__count(sp__counter *c, uint64_t n)
+{
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline uint64_t sp__counted(const sp__counter *c)
+{
+    return atomic_load_explicit((sp__counter *)(uintptr_t)c, memory_order_relaxed);
+}
+
+/// A thread that waits for something; on its stack, in a list under that thing's lock.
+struct sp__waiter {
+    struct sp__waiter *next;
+    struct sp__thread *thread;
+    bool queued;
+};
+
+void sp__waiter_add(struct sp__waiter **list, struct sp__waiter *w);
+void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w);
+/// Takes the first out of the list; its thread is to be woken after the lock is gone. NULL: none.
+struct sp__thread *sp__waiter_pop(struct sp__waiter **list);
+
+/* ------------------------------------------------------------------ Contexts */
+
+/// A context: where an application sends and receives. Every socket has one of its own.
+struct sp__ctx {
+    sp_ctx_ref ref;
+    struct sp__sock *sock;
+    struct sp__port tx_port; ///< messages from senders to the socket's actor
+
+    // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went away.
+    _Atomic int64_t credit;
+
+    // The socket's actor.
+    sp_batch pending;    ///< accepted, not taken by the protocol
+    sp_batch delivered;  ///< by the protocol, not published yet
+    uint32_t round;      ///< the question that is being asked (SP_PROTO_ASKS)
+
+    // From the actor to receivers: NULL, the mark RX_WAITING, or a list, newest first (as an actor's inbox).
+    _Atomic(struct sp__node *) rxq;
+    _Atomic uint64_t rx_in;  ///< cost of all that was delivered; written by the actor
+    _Atomic uint64_t rx_out; ///< cost of all that was taken; written under `lock`
+    atomic_bool rx_starved;  ///< the actor has more, and found no room
+    struct sp__event space;  ///< receivers made room
+
+    pthread_mutex_t lock;
+    sp_batch local;          ///< received, oldest first; under the lock, as all below
+    struct sp__waiter *receivers;
+    struct sp__waiter *senders;
+    atomic_bool closed;      ///< written under the lock
+    bool may_reply;          ///< SP_PROTO_REPLIES: a request was received and not answered
+    uint32_t reply_len;
+    uint32_t reply_peer;
+    unsigned char reply_header[SP_HEADER_MAX];
+    bool asking;             ///< SP_PROTO_ASKS: a question is under way
+    uint32_t asked;          ///< number of the last question
+    sp__counter entered;     ///< messages delivered to this context; written by the actor
+    sp__counter taken;       ///< messages that receivers took
+    sp__counter stale;       ///< answers to an earlier question that receivers found
+};
+
+int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state);
+void sp__ctx_fini(struct sp__ctx *c);
+
+/// Send and receive; a deadline of 0 means do not wait. Return how many, or an error (with detail).
+int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline);
+int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline);
+/// Receives into a buffer. SP_EMSGSIZE: too small; the message stays the next one.
+ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t deadline);
+/// Length of the next message; SP_EAGAIN: there is none.
+int sp__ctx_next_size(struct sp__ctx *c, int64_t *size);
+
+/// No more sending and receiving: everybody who waits returns SP_ECLOSED. [any]
+void sp__ctx_shut(struct sp__ctx *c);
+/// Drops what is queued in either direction, counted. The socket's actor.
+void sp__ctx_purge(struct sp__ctx *c);
+
+/// Gives senders credit, or takes it away. [any]
+void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
+/// Delivers to receivers; the message becomes visible with sp__ctx_publish. The socket's actor.
+int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m);
+void sp__ctx_fail(struct sp__ctx *c, int err);
+void sp__ctx_publish(struct sp__ctx *c);
+/// Offers the protocol what it did not take. The socket's actor.
+void sp__ctx_offer(struct sp__ctx *c);
+
+/* ------------------------------------------------------------------ Pipes */
+
+enum sp__pipe_state {
+    SP__PIPE_SHAKING, ///< connecting, exchanging hellos
+    SP__PIPE_ASKED,   ///< the user is asked whether it may join
+    SP__PIPE_UP,
+    SP__PIPE_ENDING,  ///< its two actors are told to stop
+    SP__PIPE_GONE
+};
+
+struct sp__pipe {
+    struct sp__object obj;
+    sp_pipe_ref ref;
+    struct sp__sock *sock; ///< held
+    struct sp__ep *ep;     ///< held
+    const sp_transport_ops *ops;
+
+    // The socket's actor.
+    struct sp__pipe *next;  ///< of the socket; written under sock->lock
+    struct sp__pipe *prev;
+    struct sp__pipe *hash_next;
+    struct sp__pipe *paused_next;
+    bool paused;
+    _Atomic int state;      ///< enum sp__pipe_state; written by the socket's actor only
+    bool added;             ///< the protocol knows it
+    bool told;              ///< the user was asked or told about it
+    bool rx_gone;
+    bool tx_gone;
+    bool opened;            ///< the transport has state to free
+    int err;                ///< why it ends
+    int64_t since;          ///< when it was up, ns
+    sp_batch held;          ///< received, not taken by the protocol
+    size_t held_counted;    ///< of these, in the socket's held_depth
+    uint32_t cap;           ///< send credit of its queue
+    int64_t inflight;       ///< cost in its queue
+    struct sp__timer timer; ///< of connecting and the hello
+    struct sp__port rx_port;
+    struct sp__event rx_note; ///< from the input actor, behind its messages
+    struct sp__event note;    ///< from everybody else
+    _Atomic unsigned rx_bits;
+    _Atomic unsigned bits;
+    _Atomic int rx_err;
+    _Atomic int tx_err;
+
+    // The input actor.
+    struct sp__actor rx;
+    struct sp__event rx_ev;
+    _Atomic unsigned rx_cmd;
+    _Atomic int64_t rx_credit; ///< cost that may be on its way to the socket's actor
+    unsigned ready;
+    bool started;
+    bool shaken;
+    bool rx_over;
+    bool readable;
+    uint32_t rx_avg; ///< bytes of a message, lately
+
+    // The output actor.
+    struct sp__actor tx;
+    struct sp__port tx_port;
+    struct sp__event tx_ev;
+    _Atomic unsigned tx_cmd;
+    atomic_bool tx_want; ///< wants to hear of readiness
+    bool tx_over;
+    bool tx_failed;
+    bool tx_eager;       ///< report every write
+    sp_batch txq;
+    uint64_t txq_cost;
+    uint64_t txq_bytes;
+    _Atomic uint64_t tx_done; ///< cost written and not reported
+
+    // The user's actor.
+    struct sp__event user_ev;
+    _Atomic unsigned user_bits;
+    bool user_added;
+
+    struct sp__watch watch;
+    sp_cause cause;      ///< of a failed handshake; handed over with rx_note
+    int64_t uid;
+    int64_t gid;
+    int64_t pid;
+    char local[128];
+    char remote[128];
+
+    sp__counter tx_msgs;
+    sp__counter tx_bytes;
+    sp__counter rx_msgs;
+    sp__counter rx_bytes;
+    sp__counter txq_depth; ///< messages in `txq`
+};
+
+/// A new pipe of an endpoint, in no list; NULL: no memory.
+struct sp__pipe *sp__pipe_new(struct sp__ep *ep);
+/// Takes it into the socket and starts its handshake, or gives an unused one back. The socket's actor, as all below.
+void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms);
+void sp__pipe_cancel(struct sp__pipe *p);
+/// Ends it because of `err`. Idempotent; the protocol hears of it later.
+void sp__pipe_shut(struct sp__pipe *p, int err);
+/// Queues for output. SP_EAGAIN: no room.
+int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
+/// From now on every write is reported, for lingering.
+void sp__pipe_flush(struct sp__pipe *p);
+/// Offers the protocol what it left.
+void sp__pipe_offer(struct sp__pipe *p);
+void sp__pipe_ready(struct sp__pipe *p, unsigned ready);   ///< [any]
+void sp__pipe_user_close(struct sp__pipe *p);               ///< [any]
+
+/* ------------------------------------------------------------------ Endpoints */
+
+enum sp__ep_counter {
+    SP__EP_CONNECT,    ///< connected or accepted
+    SP__EP_REFUSED,
+    SP__EP_DISCONNECT,
+    SP__EP_CANCELED,
+    SP__EP_TIMEOUT,
+    SP__EP_PROTO,
+    SP__EP_AUTH,
+    SP__EP_OOM,
+    SP__EP_REJECT,
+    SP__EP_OTHER,
+    SP__EP_COUNTERS
+};
+
+struct sp__ep_options {
+    int64_t recv_size_max;
+    int64_t reconnect_min;
+    int64_t reconnect_max;
+    int64_t hello_timeout;
+    int64_t connect_timeout;
+    int64_t max_handshakes;
+    int64_t max_peers;
+};
+
+struct sp__ep {
+    struct sp__object obj;
+    sp_ep_ref ref;
+    struct sp__sock *sock; ///< held
+    const struct sp__transport *transport;
+    char *url;
+    bool dialer;
+    struct sp__ep_options opt;
+
+    // Under sock->lock.
+    struct sp__ep *next;
+    bool started;        ///< options are fixed
+    bool waited;         ///< somebody waits for the result of the first dial
+    bool settled;        ///< … which is there
+    int result;
+    char cause[256];
+    struct sp__waiter *waiters;
+    sp_bound bound;
+
+    // The socket's actor.
+    bool running;
+    bool closed;
+    bool inited;
+    bool background;     ///< dial again after a failure of the first attempt too
+    struct sp__pipe *pipe; ///< a dialer's
+    unsigned shaking;    ///< unfinished handshakes
+    unsigned pipes;      ///< of this endpoint
+    int64_t backoff;     ///< ms
+    struct sp__timer timer;
+    sp_timer_ref *timers; ///< the plugin's
+    struct sp__event ev;
+    _Atomic unsigned cmd;
+    struct sp__watch watch;
+    sp__counter counters[SP__EP_COUNTERS];
+};
+
+/// Makes one for a URL; it is not in the socket's list yet. Errors with detail.
+int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool dialer);
+/// Starts it: binds here and now, or dials. `wait`: until the first connection is there, or fails.
+int sp__ep_listen(struct sp__ep *ep);
+int sp__ep_dial(struct sp__ep *ep, bool wait);
+/// Closes it soon. [any]
+void sp__ep_close(struct sp__ep *ep);
+void sp__ep_close_now(struct sp__ep *ep);                       ///< the socket's actor, as below
+void sp__ep_ready(struct sp__ep *ep);                           ///< [any]
+void sp__ep_linger(struct sp__ep *ep);                          ///< a listener frees its address, and keeps its pipes
+void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p);
+void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up);
+
+/* ------------------------------------------------------------------ Sockets */
+
+struct sp__sock_options {
+    int64_t recv_timeout;
+    int64_t send_timeout;
+    int64_t recv_buffer;
+    int64_t send_buffer;
+    int64_t queue_bytes;
+    int64_t in_place;
+    int64_t linger;
+    struct sp__ep_options ep; ///< what its endpoints begin with
+};
+
+enum sp__sock_state { SP__SOCK_OPEN, SP__SOCK_LINGERING, SP__SOCK_ENDING, SP__SOCK_DONE };
+
+#define SP__HASH_MIN 16
+#define SP__RX_WINDOW 128 // cost of messages between a pipe's input and the protocol
+
+struct sp__sock {
+    struct sp__object obj;
+    sp_sock_ref ref;
+    const struct sp__protocol *protocol;
+    const sp_protocol_ops *ops;
+    struct sp__sock_options opt; ///< single fields, relaxed
+    struct sp__actor actor;
+    struct sp__actor user;
+    struct sp__ctx ctx; ///< the socket's own
+
+    // The socket's actor.
+    enum sp__sock_state state;
+    struct sp__pipe **hash;
+    size_t hash_size;
+    size_t linked;       ///< pipes in the hash
+    struct sp__pipe *paused_head;
+    struct sp__pipe *paused_tail;
+    bool last_offer;     ///< what a gone pipe left is offered, beyond the queue's size
+    bool rx_full;        ///< a deliver found no room since the last look
+    bool tx_again;       ///< offer what is pending
+    bool rx_again;       ///< offer what is held
+    bool settling;
+    bool inited;
+    unsigned shaking;
+    struct sp__timer linger;
+    struct sp__event close_ev;
+    sp_timer_ref *timers;
+    int64_t linger_ms;
+
+    // Read by others.
+    atomic_uint peers;   ///< pipes that are up
+    atomic_bool watched; ///< there is a function for pipe events
+    pthread_mutex_t lock;
+    struct sp__pipe *pipes; ///< under the lock
+    struct sp__ep *eps;     ///< under the lock
+    char name[64];          ///< under the lock
+    struct sp__object *next_closing; ///< sp_fini's list
+    struct sp__waiter *closers;
+    bool no_eps;            ///< under the lock: it closes, no endpoint may be made
+    bool done;
+
+    // The user's actor.
+    int (*on_pipe)(sp_socket, sp_pipe, sp_pipe_event, void *);
+    void *on_pipe_arg;
+    _Atomic(struct sp__thread *) calling; ///< the thread that is inside on_pipe
+
+    // Counters of the socket's actor.
+    sp__counter accepted;
+    sp__counter copies;
+    sp__counter received;
+    sp__counter rejected;
+    sp__counter pending_depth; ///< messages in `pending` of its contexts
+    sp__counter held_depth;    ///< messages in `held` of its pipes
+    sp__counter drops_out[SP_DISCARD_REASONS];
+    sp__counter drops_in[SP_DISCARD_REASONS];
+    sp__counter tx_msgs; ///< of pipes that are gone, as the three below
+    sp__counter tx_bytes;
+    sp__counter rx_msgs;
+    sp__counter rx_bytes;
+};
+
+int sp__sock_open(sp_socket *out, const char *protocol, bool raw);
+/// Begins to close: handle invalid, callers woken. False: it was closed already. [any]
+bool sp__sock_shut(struct sp__sock *s);
+/// Waits until it is closed.
+void sp__sock_wait(struct sp__sock *s);
+
+/// Runs `fn` in an actor of the socket and waits for its result. SP_ESTATE from a callback.
+int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg), void *arg);
+
+/// Ends every visit of the socket's actor: publishes, offers again what was left, looks after the end of lingering.
+void sp__sock_settle(struct sp__sock *s);
+void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
+struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id);
+void sp__sock_link(struct sp__sock *s, struct sp__pipe *p);
+void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p);
+void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p);
+
+/// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.
+uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer);
+
+static inline int64_t sp__option(const int64_t *field)
+{
+    return sp_option_load(field);
+}
+
+/// Pipe events (event.c). The socket's actor.
+void sp__user_tell(struct sp__pipe *p, unsigned event_bit);
+
+/// Plugin timers (host.c).
+void sp__host_timers_cancel(sp_timer_ref *list);
+void sp__host_timers_free(sp_timer_ref **list);
+extern const sp_host sp__host;
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/// Statistics as a JSON tree. Reads single counters of running actors (relaxed) and lists under the sockets' locks, so it
+/// never stops anybody; exact at rest.
+#include "error.h"
+#include "json.h"
+#include "platform.h"
+#include "pool.h"
+#include "runtime.h"
+#include "sched.h"
+#include "socket.h"
+
+#include <sp/sp.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *const discard_names[SP_DISCARD_REASONS] = {
+    [SP_DISCARD_NO_PEER] = "no_peer",     [SP_DISCARD_PEER_GONE] = "peer_gone", [SP_DISCARD_FULL] = "full",
+    [SP_DISCARD_STALE] = "stale",         [SP_DISCARD_MALFORMED] = "malformed", [SP_DISCARD_TTL] = "ttl",
+    [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",         [SP_DISCARD_CANCELED] = "canceled",
+};
+
+static const char *const ep_names[SP__EP_COUNTERS] = {
+    [SP__EP_CONNECT] = "connect",   [SP__EP_REFUSED] = "refused", [SP__EP_DISCONNECT] = "disconnect",
+    [SP__EP_CANCELED] = "canceled", [SP__EP_TIMEOUT] = "timeout", [SP__EP_PROTO] = "proto",
+    [SP__EP_AUTH] = "auth",         [SP__EP_OOM] = "oom",         [SP__EP_REJECT] = "reject",
+    [SP__EP_OTHER] = "other",
+};
+
+static void add(struct sp__json *o, const char *name, uint64_t v)
+{
+    sp__json_add_int(o, name, (int64_t)v);
+}
+
+static void add_id(struct sp__json *o, uint64_t id)
+{
+    char text[24];
+
+    (void)snprintf(text, sizeof(text), "0x%" PRIx64, id);
+    sp__json_add_str(o, "id", text);
+}
+
+static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
+{
+    add_id(o, p->obj.id);
+    add(o, "peer", p->ref.id);
+    sp__json_add_str(o, "address", p->remote);
+    sp__json_add_str(o, "url", p->ep->url);
+    add(o, "tx_msgs", sp__counted(&p->tx_msgs));
+    add(o, "tx_bytes", sp__counted(&p->tx_bytes));
+    add(o, "rx_msgs", sp__counted(&p->rx_msgs));
+    add(o, "rx_bytes", sp__counted(&p->rx_bytes));
+}
+
+static void add_ep(struct sp__json *o, const struct sp__ep *ep)
+{
+    add_id(o, ep->obj.id);
+    sp__json_add_str(o, "url", ep->bound.url[0] != '\0' ? ep->bound.url : ep->url);
+    for (unsigned i = 0; i < SP__EP_COUNTERS; i++) {
+        add(o, ep_names[i], sp__counted(&ep->counters[i]));
+    }
+}
+
+static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counter *drops, uint64_t stale)
+{
+    struct sp__json *d = sp__json_add_object(o, name);
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < SP_DISCARD_REASONS; i++) {
+        uint64_t n = sp__counted(&drops[i]) + (i == SP_DISCARD_STALE ? stale : 0);
+
+        add(d, discard_names[i], n);
+        sum += n;
+    }
+    return sum;
+}
+
+/// The two equations (architecture, rule 9), with what is queued as the rest that is neither written nor dropped.
+static void add_totals(struct sp__json *o, struct sp__sock *s)
+{
+    uint64_t tx[2] = {sp__counted(&s->tx_msgs), sp__counted(&s->tx_bytes)};
+    uint64_t rx[2] = {sp__counted(&s->rx_msgs), sp__counted(&s->rx_bytes)};
+
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        tx[0] += sp__counted(&p->tx_msgs);
+        tx[1] += sp__counted(&p->tx_bytes);
+        rx[0] += sp__counted(&p->rx_msgs);
+        rx[1] += sp__counted(&p->rx_bytes);
+    }
+    add(o, "tx_msgs", tx[0]);
+    add(o, "tx_bytes", tx[1]);
+    add(o, "rx_msgs", rx[0]);
+    add(o, "rx_bytes", rx[1]);
+    add(o, "tx_accepted", sp__counted(&s->accepted));
+    add(o, "tx_copies", sp__counted(&s->copies));
+    add(o, "rx_received", sp__counted(&s->received));
+    add(o, "rx_delivered", sp__counted(&s->ctx.taken));
+}
+
+static void add_queues(struct sp__json *o, struct sp__sock *s)
+{
+    uint64_t pipes = 0;
+
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        pipes += sp__counted(&p->txq_depth);
+    }
+    add(o, "tx_queued", pipes + sp__counted(&s->pending_depth));
+    add(o, "rx_queued",
+        sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale) + sp__counted(&s->held_depth));
+}
+
+static void add_sock(struct sp__json *o, struct sp__sock *s)
+{
+    struct sp__json *list;
+
+    (void)pthread_mutex_lock(&s->lock);
+    add_id(o, s->obj.id);
+    sp__json_add_str(o, "name", s->name);
+    sp__json_add_str(o, "protocol", s->protocol->name);
+    add(o, "pipes", atomic_load_explicit(&s->peers, memory_order_relaxed));
+    add(o, "reject", sp__counted(&s->rejected));
+    add_totals(o, s);
+    (void)add_drops(o, "tx_drops", s->drops_out, 0);
+    (void)add_drops(o, "rx_drops", s->drops_in, sp__counted(&s->ctx.stale));
+    add_queues(o, s);
+    list = sp__json_add_array(o, "dialers");
+    for (struct sp__ep *ep = s->eps; ep != NULL; ep = ep->next) {
+        if (ep->dialer) {
+            add_ep(sp__json_array_object(list), ep);
+        }
+    }
+    list = sp__json_add_array(o, "listeners");
+    for (struct sp__ep *ep = s->eps; ep != NULL; ep = ep->next) {
+        if (!ep->dialer) {
+            add_ep(sp__json_array_object(list), ep);
+        }
+    }
+    list = sp__json_add_array(o, "peers");
+    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        if (atomic_load_explicit(&p->state, memory_order_acquire) == SP__PIPE_UP) {
+            add_pipe(sp__json_array_object(list), p);
+        }
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void add_runtime(struct sp__json *o)
+{
+    struct sp__sched_stats sched;
+    uint64_t bytes;
+    uint64_t hits;
+    uint64_t fresh;
+
+    sp__sched_stats(&sched);
+    sp__pool_stats(&bytes, &hits, &fresh);
+    add(o, "threads", sched.threads);
+    add(o, "wakes", sched.wakes);
+    add(o, "objects", sp__objects());
+    add(o, "message_bytes", bytes);
+    add(o, "pool_batches", hits);
+    add(o, "pool_fresh", fresh);
+}
+
+static void add_all(struct sp__json *root)
+{
+    struct sp__json *list;
+    struct sp__object *obj;
+
+    sp__json_add_str(root, "version", sp_version());
+    add_runtime(sp__json_add_object(root, "runtime"));
+    list = sp__json_add_array(root, "plugins");
+    for (const struct sp__plugin *p = sp__registry_plugins(); p != NULL; p = p->next) {
+        struct sp__json *o = sp__json_array_object(list);
+
+        sp__json_add_str(o, "id", p->desc->id);
+        add(o, "instances", __atomic_load_n(&p->instances, __ATOMIC_RELAXED));
+    }
+    list = sp__json_add_array(root, "sockets");
+    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
+        add_sock(sp__json_array_object(list), SP__CONTAINER(obj, struct sp__sock, obj));
+        sp__drop(obj);
+    }
+}
+
+static int stats_of(uint64_t id, struct sp__json *root)
+{
+    struct sp__object *obj;
+    int rc = sp__enter(id, SP__KIND_NONE, &obj);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (obj->kind == SP__KIND_SOCKET) {
+        add_sock(root, SP__CONTAINER(obj, struct sp__sock, obj));
+    } else if (obj->kind == SP__KIND_PIPE) {
+        add_pipe(root, SP__CONTAINER(obj, struct sp__pipe, obj));
+    } else {
+        struct sp__ep *ep = SP__CONTAINER(obj, struct sp__ep, obj);
+
+        (void)pthread_mutex_lock(&ep->sock->lock);
+        add_ep(root, ep);
+        (void)pthread_mutex_unlock(&ep->sock->lock);
+    }
+    sp__leave();
+    return SP_OK;
+}
+
+int sp_stats(uint64_t id, char **json)
+{
+    struct sp__json *root;
+    int rc = sp__runtime_start();
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (json == NULL) {
+        return sp__fail(SP_EINVAL, "statistics: no place for the result");
+    }
+    root = sp__json_object();
+    if (id != 0) {
+        rc = stats_of(id, root);
+    } else {
+        add_all(root);
+    }
+    if (rc == SP_OK) {
+        *json = sp__json_print(root);
+        rc = *json != NULL ? SP_OK : sp__fail_code(SP_ENOMEM, "statistics");
+    }
+    sp__json_free(root);
+    return rc;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/// Per-thread records. [any]
+#include "thread.h"
+
+#include <pthread.h>
+
+#define SCRATCH_SIZE 65536
+
+static _Thread_local struct sp__thread *thread_self;
+static _Atomic(struct sp__thread *) thread_list;
+static pthread_key_t thread_key;
+static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
+
+/// At the end of a thread: what it cached goes to everybody, its record to the next thread.
+static void thread_gone(void *arg)
+{
+    struct sp__thread *t = arg;
+
+    sp__pool_flush(t);
+    sp__free(t->scratch);
+    t->scratch = NULL;
+    thread_self = NULL;
+    // Pairs with the exchange in thread_claim: the next owner sees a clean record.
+    atomic_store_explicit(&t->taken, false, memory_order_release);
+}
+
+static void thread_key_make(void)
+{
+    (void)pthread_key_create(&thread_key, thread_gone);
+}
+
+/// Takes over a record that an ended thread left.
+static struct sp__thread *thread_claim(void)
+{
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        if (!atomic_load_explicit(&t->taken, memory_order_relaxed) &&
+            !atomic_exchange_explicit(&t->taken, true, memory_order_acquire)) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+static struct sp__thread *thread_new(void)
+{
+    struct sp__thread *t = sp__zalloc(sizeof(*t));
+
+    if (t == NULL) {
+        return NULL;
+    }
+    atomic_store_explicit(&t->taken, true, memory_order_relaxed);
+    t->next = atomic_load_explicit(&thread_list, memory_order_relaxed);
+    // Release: who finds the record in the list sees it whole (pairs with the acquire in sp__threads).
+    while (!atomic_compare_exchange_weak_explicit(&thread_list, &t->next, t, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
+    return t;
+}
+
+struct sp__thread *sp__threads(void)
+{
+    return atomic_load_explicit(&thread_list, memory_order_acquire);
+}
+
+struct sp__thread *sp__self(void)
+{
+    struct sp__thread *t = thread_self;
+
+    if (t != NULL) {
+        return t;
+    }
+    (void)pthread_once(&thread_once, thread_key_make);
+    t = thread_claim();
+    if (t == NULL) {
+        t = thread_new();
+    }
+    if (t == NULL) {
+        return NULL;
+    }
+    (void)pthread_setspecific(thread_key, t);
+    thread_self = t;
+    return t;
+}
+
+void sp__thread_wake(struct sp__thread *t)
+{
+    sp__platform->unpark(&t->parker);
+    // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two sees the other.
+    if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {
+        sp__platform->poller_wake();
+    }
+}
+
+void *sp__scratch(void)
+{
+    struct sp__thread *t = sp__self();
+
+    if (t == NULL) {
+        return NULL;
+    }
+    if (t->scratch == NULL) {
+        t->scratch = sp__platform->alloc(SCRATCH_SIZE, 64);
+    }
+    return t->scratch;
+}
