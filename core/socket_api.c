@@ -56,7 +56,7 @@ int sp_open_raw(sp_socket *s, const char *protocol)
 int sp_close(sp_socket s)
 {
     struct sp__thread *t = sp__self();
-    struct sp__sock *sock;
+    struct sp__sock *sock = NULL;
     int rc = sock_enter(s, &sock);
 
     if (rc < 0) {
@@ -76,8 +76,8 @@ int sp_close(sp_socket s)
 
 static int ep_make(sp_socket s, const char *url, bool dialer, uint64_t *id)
 {
-    struct sp__sock *sock;
-    struct sp__ep *ep;
+    struct sp__sock *sock = NULL;
+    struct sp__ep *ep = NULL;
     int rc = sock_enter(s, &sock);
 
     if (rc < 0) {
@@ -93,7 +93,7 @@ static int ep_make(sp_socket s, const char *url, bool dialer, uint64_t *id)
 
 static int ep_start(uint64_t id, enum sp__kind kind, int flags)
 {
-    struct sp__ep *ep;
+    struct sp__ep *ep = NULL;
     int rc = ep_enter(id, kind, &ep);
 
     if (rc < 0) {
@@ -106,7 +106,7 @@ static int ep_start(uint64_t id, enum sp__kind kind, int flags)
 
 static int ep_close(uint64_t id, enum sp__kind kind)
 {
-    struct sp__ep *ep;
+    struct sp__ep *ep = NULL;
     int rc = ep_enter(id, kind, &ep);
 
     if (rc < 0) {
@@ -189,7 +189,7 @@ int sp_dialer_close(sp_dialer d)
 
 int sp_pipe_close(sp_pipe p)
 {
-    struct sp__pipe *pipe;
+    struct sp__pipe *pipe = NULL;
     int rc = pipe_enter(p, &pipe);
 
     if (rc < 0) {
@@ -204,7 +204,7 @@ int sp_pipe_close(sp_pipe p)
 sp_socket sp_pipe_socket(sp_pipe p)
 {
     sp_socket s = {0};
-    struct sp__pipe *pipe;
+    struct sp__pipe *pipe = NULL;
 
     if (pipe_enter(p, &pipe) == SP_OK) {
         s.id = pipe->sock->obj.id;
@@ -216,7 +216,7 @@ sp_socket sp_pipe_socket(sp_pipe p)
 /// The endpoint that made a pipe, if it is of this sort.
 static uint64_t pipe_ep(sp_pipe p, bool dialer)
 {
-    struct sp__pipe *pipe;
+    struct sp__pipe *pipe = NULL;
     uint64_t id = 0;
 
     if (pipe_enter(p, &pipe) == SP_OK) {
@@ -256,7 +256,7 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
     size_t size = info != NULL ? info[0].size : 0;
     size_t room = n != NULL && info != NULL ? *n : 0;
     size_t count = 0;
-    struct sp__sock *sock;
+    struct sp__sock *sock = NULL;
     int rc;
 
     if (n == NULL || (info != NULL && room > 0 && size < offsetof(sp_peer_info, uid))) {
@@ -295,7 +295,7 @@ static int64_t deadline_of(const int64_t *timeout, int flags)
 
 int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
 {
-    struct sp__sock *sock;
+    struct sp__sock *sock = NULL;
     int rc = sock_enter(s, &sock);
 
     if (rc < 0) {
@@ -344,7 +344,7 @@ int sp_send(sp_socket s, const void *data, size_t len, int flags)
 
 int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
 {
-    struct sp__sock *sock;
+    struct sp__sock *sock = NULL;
     int rc;
 
     if (m == NULL) {
@@ -368,7 +368,7 @@ int sp_recvmsg(sp_socket s, sp_msg **m, int flags)
 
 ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags)
 {
-    struct sp__sock *sock;
+    struct sp__sock *sock = NULL;
     ssize_t rc;
 
     if (buf == NULL && cap > 0) {

@@ -55,17 +55,46 @@ static void tx_add(struct tx *t, unsigned char *p, size_t len)
     t->bytes += len;
 }
 
-/// The framing of a message, written into its frame: from there to the end of the header it is one
-/// piece.
-static unsigned char *tx_frame(const struct sp_stream *s, sp_msg *m)
+/// Writes the framing of a message to `p`.
+static void tx_frame(const struct sp_stream *s, const sp_msg *m, unsigned char *p)
 {
-    unsigned char *p = (unsigned char *)m + offsetof(struct sp_msg, header) - s->framing;
-
     stream_store_u64(p + s->framing - 8, (uint64_t)m->header_len + m->len);
     if (s->framing == SP_STREAM_MARKED) {
         p[0] = 1;
     }
-    return p;
+}
+
+/// A small message, copied whole: the common case. False: it is not small, or there is no room.
+static bool tx_add_small(struct tx *t, const struct sp_stream *s, const sp_msg *m)
+{
+    size_t front_len = s->framing + m->header_len;
+    unsigned char *p;
+
+    if (t->scratch == NULL || m->len > TX_COPY || front_len + m->len > STREAM_SCRATCH - t->used) {
+        return false;
+    }
+    p = t->scratch + t->used;
+    tx_frame(s, m, p);
+    if (m->header_len > 0) {
+        memcpy(p + s->framing, m->header, m->header_len);
+    }
+    memcpy(p + front_len, m->data, m->len);
+    tx_copied(t, front_len + m->len);
+    return true;
+}
+
+/// Any message, less the `skip` bytes of it that are written already. With the framing in its
+/// frame, framing and header are one piece.
+static void tx_add_rest(struct tx *t, const struct sp_stream *s, sp_msg *m, size_t skip)
+{
+    unsigned char *front = (unsigned char *)m + offsetof(struct sp_msg, header) - s->framing;
+    size_t front_len = s->framing + m->header_len;
+    size_t skip_front = stream_min(skip, front_len);
+    size_t skip_body = skip - skip_front;
+
+    tx_frame(s, m, front);
+    tx_add(t, front + skip_front, front_len - skip_front);
+    tx_add(t, m->data + skip_body, m->len - skip_body);
 }
 
 /// Fills a write from the front of the batch.
@@ -75,13 +104,9 @@ static void tx_gather(struct tx *t, const struct sp_stream *s, const sp_batch *o
 
     for (sp_msg *m = out->head; m != NULL && t->bytes < TX_BYTES && t->n <= TX_IOV - 2;
          m = m->next) {
-        unsigned char *front = tx_frame(s, m);
-        size_t front_len = s->framing + m->header_len;
-        size_t skip_front = stream_min(skip, front_len);
-        size_t skip_body = skip - skip_front;
-
-        tx_add(t, front + skip_front, front_len - skip_front);
-        tx_add(t, m->data + skip_body, m->len - skip_body);
+        if (skip > 0 || !tx_add_small(t, s, m)) {
+            tx_add_rest(t, s, m, skip);
+        }
         skip = 0;
     }
 }

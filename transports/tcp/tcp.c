@@ -202,7 +202,7 @@ static int tcp_bind_local(const struct tcp_ep *e, int fd, const sp_inet *remote,
     const char *text = e->local_address;
     char full[SP_INET_TEXT + 2];
     struct sp_hostport at;
-    sp_inet a;
+    sp_inet a = {.in6 = {.sin6_family = AF_UNSPEC}};
     int rc;
 
     if (text[0] == '\0') {
