@@ -84,21 +84,26 @@ static int nn_side_open(const char *protocol)
 
     if (s >= 0 && nn_side_set(s, NN_SOL_SOCKET, NN_RCVTIMEO, INTEROP_SOON) == 0 &&
         nn_side_set(s, NN_SOL_SOCKET, NN_SNDTIMEO, INTEROP_SOON) == 0 &&
-        nn_side_set(s, NN_SOL_SOCKET, NN_RCVMAXSIZE, -1) == 0 &&
-        nn_side_set(s, NN_SOL_SOCKET, NN_IPV4ONLY, 0) == 0) {
+        nn_side_set(s, NN_SOL_SOCKET, NN_RCVMAXSIZE, -1) == 0) {
         return s;
     }
     return -1;
 }
 
+/// IPv6 has to be allowed, but then nanomsg 1.1.5 aborts when it dials an IPv4 address.
+static bool nn_side_allow(int s, const char *url)
+{
+    return strchr(url, '[') == NULL || nn_side_set(s, NN_SOL_SOCKET, NN_IPV4ONLY, 0) == 0;
+}
+
 static int nn_side_listen(int s, const char *url)
 {
-    return nn_side_result(nn.bind(s, url), url) >= 0 ? 0 : -1;
+    return nn_side_allow(s, url) && nn_side_result(nn.bind(s, url), url) >= 0 ? 0 : -1;
 }
 
 static int nn_side_dial(int s, const char *url)
 {
-    return nn_side_result(nn.connect(s, url), url) >= 0 ? 0 : -1;
+    return nn_side_allow(s, url) && nn_side_result(nn.connect(s, url), url) >= 0 ? 0 : -1;
 }
 
 static int nn_side_send(int s, const void *data, size_t len)
