@@ -24,16 +24,20 @@ static void pipe_destroy(struct sp__object *obj)
     sp__free(p);
 }
 
+static _Atomic uint32_t pipe_last_id;
+
+void sp__pipe_ids_begin(void)
+{
+    atomic_store_explicit(&pipe_last_id, (uint32_t)sp__platform->random(), memory_order_relaxed);
+}
+
 /// 31 bits from a random start, none used again before they wrap.
 static uint32_t pipe_next_id(void)
 {
-    static _Atomic uint32_t last;
-    uint32_t none = 0;
     uint32_t id;
 
-    (void)atomic_compare_exchange_strong(&last, &none, (uint32_t)sp__platform->random() | 1);
     do {
-        id = (atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1) & 0x7FFFFFFF;
+        id = (atomic_fetch_add_explicit(&pipe_last_id, 1, memory_order_relaxed) + 1) & 0x7FFFFFFF;
     } while (id == 0);
     return id;
 }

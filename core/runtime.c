@@ -98,6 +98,8 @@ static int runtime_start_with(const sp_config *cfg)
     if (cfg != NULL) {
         sp__log_level((sp_log_level)runtime.config.log_level);
     }
+    sp__pipe_ids_begin();
+    sp__self()->turn = 0;
     sp__pool_limit((uint64_t)runtime.config.memory_max);
     rc = sp__sched_start((int)threads);
     if (rc < 0) {

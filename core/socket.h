@@ -199,6 +199,8 @@ struct sp__pipe {
     sp__counter txq_depth; ///< messages in `txq`
 };
 
+/// Chooses the first pipe id, when the runtime starts.
+void sp__pipe_ids_begin(void);
 /// A new pipe of an endpoint, in no list; NULL: no memory.
 struct sp__pipe *sp__pipe_new(struct sp__ep *ep);
 /// Takes it into the socket and starts its handshake, or gives an unused one back. The socket's actor, as all below.
