@@ -247,6 +247,14 @@ void sp__leave(void)
     atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);
 }
 
+void sp__handles_reset(void)
+{
+    (void)pthread_mutex_lock(&table.lock);
+    table.used = 0;
+    table.free_head = 0;
+    (void)pthread_mutex_unlock(&table.lock);
+}
+
 struct sp__object *sp__handle_next(enum sp__kind kind, uint32_t *index)
 {
     struct sp__object *found = NULL;

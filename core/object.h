@@ -57,6 +57,8 @@ void sp__reclaim(void);
 /// How many objects are not destroyed yet.
 unsigned sp__objects(void);
 
+/// No handle is valid any more: begin again with the first slot. Generations go on, so that old handles stay closed.
+void sp__handles_reset(void);
 /// The next valid handle of a kind after `*index` (start at 0), held, for walks over all objects. NULL: no more.
 struct sp__object *sp__handle_next(enum sp__kind kind, uint32_t *index);
 

@@ -186,6 +186,7 @@ void sp_fini(void)
             (void)sp__wait(sp__now() + SP__MS);
         }
         sp__sched_stop();
+        sp__handles_reset();
         sp__pool_flush(sp__self());
         sp__pool_drain();
         sp__config_clear(&runtime.config);
