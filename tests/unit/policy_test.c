@@ -203,6 +203,41 @@ static void policy_refuses_symlink_out_of_the_directory(void **state)
     plugin_dir_remove(elsewhere);
 }
 
+static void policy_refuses_symlink_into_a_subdirectory(void **state)
+{
+    char dir[PLUGIN_DIR_PATH];
+
+    (void)state;
+    plugin_dir_make(dir);
+    assert_int_equal(mkdir(plugin_dir_path(dir, "sub"), 0755), 0);
+    plugin_dir_copy(dir, "iota", "sub/x.so");
+    assert_int_equal(symlink("sub/x.so", plugin_dir_path(dir, "x.so")), 0);
+    plugin_dir_use(dir, NULL, NULL);
+    assert_int_equal(sp_plugin_load(plugin_dir_path(dir, "x.so")), SP_EABI);
+    policy_detail_is("%s is a symbolic link out of its directory, to %s",
+                     plugin_dir_path(dir, "x.so"), plugin_dir_path(dir, "sub/x.so"));
+    plugin_dir_remove(dir);
+}
+
+/// A file that may not be loaded cannot make a name ambiguous either.
+static void policy_keeps_denied_files_from_names_of_others(void **state)
+{
+    const struct sp__protocol *p;
+    char dir[PLUGIN_DIR_PATH];
+
+    (void)state;
+    plugin_dir_make(dir);
+    plugin_dir_copy(dir, "kappa", "bad.so");
+    plugin_dir_manifest(dir, "kappa", "bad.json");
+    assert_int_equal(chmod(plugin_dir_path(dir, "bad.so"), 0777), 0);
+    plugin_dir_copy(dir, "kappa", "good.so");
+    plugin_dir_manifest(dir, "kappa", "good.json");
+    plugin_dir_use(dir, NULL, NULL);
+    assert_int_equal(sp__registry_protocol("fixture-kappa", &p), SP_OK);
+    assert_string_equal(p->plugin->path, plugin_dir_path(dir, "good.so"));
+    plugin_dir_remove(dir);
+}
+
 static void policy_admits_symlink_within_the_directory(void **state)
 {
     const struct sp__protocol *p;
@@ -306,6 +341,8 @@ int main(void)
         cmocka_unit_test(policy_refuses_world_writable_directory),
         cmocka_unit_test(policy_refuses_world_writable_ancestor),
         cmocka_unit_test(policy_refuses_symlink_out_of_the_directory),
+        cmocka_unit_test(policy_refuses_symlink_into_a_subdirectory),
+        cmocka_unit_test(policy_keeps_denied_files_from_names_of_others),
         cmocka_unit_test(policy_admits_symlink_within_the_directory),
         cmocka_unit_test(policy_loads_nothing_when_turned_off),
         cmocka_unit_test(policy_allows_by_id),
