@@ -376,6 +376,25 @@ static int plugin_resolve_path(struct sp__search *s, const char **name, char *re
     return SP_OK;
 }
 
+/// Nothing has that name; but a file that was refused before it could say what it provides might.
+static int plugin_none(const struct sp__search *s, const char *name)
+{
+    char text[SP__DETAIL_MAX / 2] = "";
+    size_t used = 0;
+
+    for (const struct sp__candidate *c = s->candidates; c != NULL; c = c->next) {
+        int n = 0;
+
+        if (sp__candidate_silent(c) && used < sizeof(text)) {
+            n = snprintf(text + used, sizeof(text) - used, "%s%s refused: %s",
+                         used == 0 ? " (" : "; ", c->path, c->why.text);
+        }
+        used += n > 0 ? (size_t)n : 0;
+    }
+    return sp__fail(SP_ENOPLUGIN, "plugin \"%s\": nothing of that name%s%s", name, text,
+                    used > 0 ? ")" : "");
+}
+
 static int plugin_list(struct sp__search *s, const char *name, char **json)
 {
     char real[PATH_MAX];
@@ -401,7 +420,7 @@ static int plugin_list(struct sp__search *s, const char *name, char **json)
     if (count == 0 && name != NULL) {
         free(*json);
         *json = NULL;
-        return sp__fail(SP_ENOPLUGIN, "plugin \"%s\": nothing of that name", name);
+        return plugin_none(s, name);
     }
     return SP_OK;
 }

@@ -441,6 +441,11 @@ static void plugins_list_finds_by_file_and_id(void **state)
     cJSON_Delete(list);
     assert_int_equal(sp_plugins("nothing-like-this", &text), SP_ENOPLUGIN);
     assert_null(text);
+    assert_string_equal(sp_error_detail(), "plugin \"nothing-like-this\": nothing of that name");
+    plugin_dir_write(dir, "text.so", "short");
+    assert_int_equal(sp_plugins("nothing-like-this", &text), SP_ENOPLUGIN);
+    plugins_detail_has("nothing of that name (");
+    plugins_detail_has("text.so refused: ");
     assert_int_equal(sp_plugins("/nowhere/x.so", &text), SP_ENOPLUGIN);
     assert_string_equal(sp_error_detail(), "plugin /nowhere/x.so: No such file or directory");
     assert_int_equal(sp_plugins(NULL, NULL), SP_EINVAL);
