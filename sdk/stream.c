@@ -48,12 +48,14 @@ int sp_stream_open(struct sp_stream *s, const sp_host *host, sp_pipe_ref *ref, i
 {
     int rc;
 
-    s->host = host;
     s->ref = ref;
     s->fd = fd;
     s->io = io != NULL ? io : &socket_io;
     s->framing = (uint8_t)framing;
     s->dialed = (flags & SP_STREAM_DIALED) != 0;
+    // Last: whoever closes on another thread meanwhile (the acquire in sp_stream_close) sees the fd
+    // with it, or neither.
+    __atomic_store_n(&s->host, host, __ATOMIC_RELEASE);
     rc = host->pipe_watch(ref, fd);
     if (rc < 0) {
         s->failed = true;
@@ -181,7 +183,8 @@ void sp_stream_close(void *pipe)
     // Only the sending direction: a message that arrives after a full shutdown makes TCP reset the
     // connection, and a reset throws away what we wrote and the peer has not fetched. The flag ends
     // the other direction.
-    if (__atomic_exchange_n(&s->closed, 1, __ATOMIC_RELAXED) == 0 && s->host != NULL) {
+    if (__atomic_exchange_n(&s->closed, 1, __ATOMIC_RELAXED) == 0 &&
+        __atomic_load_n(&s->host, __ATOMIC_ACQUIRE) != NULL) {
         (void)shutdown(s->fd, SHUT_WR);
     }
 }

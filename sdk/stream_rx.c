@@ -17,9 +17,9 @@
 /// A declared length reserves at most this before a byte of the body has arrived, …
 #define RX_RESERVE 65536U
 
-/// … or what the same peer has lately sent in one message, at most this: it could hold that much
-/// here anyway, and growing by doubling would copy each large message once more.
-#define RX_TRUST (4U * 1024 * 1024)
+/// … or what the same peer has lately sent in one message, at most this: growing by doubling costs
+/// a stream of large messages a fifth of its rate, and a peer could hold that much here anyway.
+#define RX_TRUST (1024U * 1024)
 
 /// A harvest that has read this much makes room for other pipes.
 #define RX_BUDGET (1024U * 1024)

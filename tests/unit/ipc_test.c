@@ -433,8 +433,10 @@ static void ipc_peer_killed_in_mid_message_delivers_nothing_of_it(void **state)
     assert_true(child >= 0);
     if (child == 0) {
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        char hello[8];
 
         if (raw_connect(fd, file) == 0 && write(fd, "\0SP\0\0\x10\0\0", 8) == 8 &&
+            recv(fd, hello, 8, MSG_WAITALL) == 8 &&
             write(fd, "\1\0\0\0\0\0\0\0\5whole\1\0\0\0\0\0\0\0\x64half", 27) == 27) {
             (void)raise(SIGKILL);
         }

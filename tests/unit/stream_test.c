@@ -389,6 +389,29 @@ static void stream_holds_at_most_twice_what_has_arrived(void **state)
     free(bytes);
 }
 
+static void stream_reserves_at_most_a_mebibyte_for_a_peer_that_sent_more(void **state)
+{
+    unsigned char *bytes = pattern_new(50000);
+    struct wire w;
+    sp_batch in = {0};
+
+    (void)state;
+    wire_open(&w, SP_STREAM_PLAIN);
+    wire_write_frame(&w, 2000000);
+    for (int i = 0; i < 40; i++) {
+        wire_write(&w, bytes, 50000);
+        assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), i == 39 ? 1 : 0);
+    }
+    fake_drop(&in);
+    fake.cap_max = 0;
+    wire_write_frame(&w, GIB);
+    wire_write(&w, "x", 1);
+    assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), 0);
+    assert_true(fake.cap_max <= 1024 * 1024);
+    wire_close(&w);
+    free(bytes);
+}
+
 static void stream_takes_the_largest_message_and_not_a_byte_more(void **state)
 {
     (void)state;
@@ -1007,6 +1030,7 @@ int main(void)
         cmocka_unit_test(stream_without_a_limit_still_refuses_what_no_memory_can_hold),
         cmocka_unit_test(stream_reserves_little_for_a_large_length),
         cmocka_unit_test(stream_holds_at_most_twice_what_has_arrived),
+        cmocka_unit_test(stream_reserves_at_most_a_mebibyte_for_a_peer_that_sent_more),
         cmocka_unit_test(stream_takes_the_largest_message_and_not_a_byte_more),
         cmocka_unit_test(stream_refuses_a_wrong_mark),
         cmocka_unit_test(stream_delivers_nothing_of_a_message_that_breaks_off),

@@ -11,7 +11,7 @@
 ///
 /// Memory: an idle stream holds its struct and nothing else. A message that is on its way holds
 /// what has arrived of it, at most twice that much, or 64 KiB (for a peer that just sent a larger
-/// one whole: as much as that one, up to 4 MiB).
+/// one whole: as much as that one, up to 1 MiB).
 #ifndef SP_SDK_STREAM_H
 #define SP_SDK_STREAM_H
 
@@ -49,7 +49,7 @@ enum sp_stream_framing {
 
 /// One stream. Its memory is the pipe state's: zeroed by the core before sp_stream_open.
 struct sp_stream {
-    const sp_host *host; ///< set by open, then constant; NULL: not open
+    const sp_host *host; ///< set last by open (release), then constant; NULL: not open
     sp_pipe_ref *ref;
     const struct sp_stream_io *io;
     uint64_t recv_max; ///< 0: any
