@@ -18,8 +18,8 @@ static void event_dispatch(struct sp__port *port, sp_batch *nodes)
     struct sp__object *owner = ev->owner;
 
     (void)nodes;
-    // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that what a poster wrote before
-    // a post that did nothing is seen.
+    // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that
+    // what a poster wrote before a post that did nothing is seen.
     (void)atomic_exchange_explicit(&ev->posted, false, memory_order_acq_rel);
     ev->handle(ev);
     if (owner != NULL) {

@@ -2,14 +2,16 @@
 /// Actors: a mailbox and what handles its nodes, serially, on changing threads.
 ///
 /// The mailbox is one word that holds the mailbox and the scheduling state together:
-///     SP__IDLE  nobody runs the actor and nothing is posted
-///     NULL      the actor is scheduled or runs, and nothing is posted since the last drain
-///     list      the actor is scheduled or runs, and these nodes are posted, newest first
-/// Invariant: exactly one thread (or queue) owns an actor that is not SP__IDLE. The push that finds SP__IDLE takes over
-/// the ownership and must schedule it; the owner gives it up with a compare-and-swap of NULL to SP__IDLE, which fails when
-/// something was posted meanwhile. There is no half-linked state, so no consumer ever waits for a producer.
-/// Pairing: push is release (the node's content) and acquire (what the last owner did); drain is acquire; going idle is
-/// release. Pushes are read-modify-writes, so each continues the release sequence of those below it.
+/// - SP__IDLE: nobody runs the actor and nothing is posted.
+/// - NULL: the actor is scheduled or runs, and nothing is posted since the last drain.
+/// - a list: the actor is scheduled or runs, and these nodes are posted, newest first.
+///
+/// Invariant: exactly one thread (or queue) owns an actor that is not SP__IDLE. The push that finds
+/// SP__IDLE takes over the ownership and must schedule it; the owner gives it up with a
+/// compare-and-swap of NULL to SP__IDLE, which fails when something was posted meanwhile. There is
+/// no half-linked state, so no consumer ever waits for a producer. Pairing: push is release (the
+/// node's content) and acquire (what the last owner did); drain is acquire; going idle is release.
+/// Pushes are read-modify-writes, so each continues the release sequence of those below it.
 #ifndef SP_CORE_ACTOR_H
 #define SP_CORE_ACTOR_H
 
@@ -26,7 +28,8 @@ struct sp__node {
     struct sp__port *port;
 } __attribute__((may_alias));
 
-/// Where a node is for: consecutive nodes of one port are handled in one call. Messages come as a batch.
+/// Where a node is for: consecutive nodes of one port are handled in one call. Messages come as a
+/// batch.
 struct sp__port {
     void (*handle)(struct sp__port *port, sp_batch *nodes);
 };
@@ -40,13 +43,15 @@ struct sp__actor {
 
 #define SP__IDLE ((struct sp__node *)1)
 
-/// Something that happens to an object, posted to an actor: embedded, so that a post needs no memory and cannot fail.
-/// Posting it again before it was handled does nothing; its handler sees all that was written before any of the posts.
+/// Something that happens to an object, posted to an actor: embedded, so that a post needs no
+/// memory and cannot fail. Posting it again before it was handled does nothing; its handler sees
+/// all that was written before any of the posts.
 struct sp__event {
     struct sp__node node;
     struct sp__port port;
     struct sp__actor *actor;
-    struct sp__object *owner; ///< held while posted; NULL: the actor's own object, which the actor holds
+    struct sp__object
+        *owner; ///< held while posted; NULL: the actor's own object, which the actor holds
     void (*handle)(struct sp__event *ev);
     atomic_bool posted;
 };
@@ -55,7 +60,8 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
 void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object *owner,
                     void (*handle)(struct sp__event *ev));
 
-/// Posts a chain of messages, all with the same port, first to last in the order of the batch, which is left empty.
+/// Posts a chain of messages, all with the same port, first to last in the order of the batch,
+/// which is left empty.
 void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch);
 void sp__post(struct sp__event *ev);
 

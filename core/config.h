@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Settings of the runtime. The caller's object until sp_init copies it into the runtime. [any], not for concurrent use.
+/// Settings of the runtime. The caller's object until sp_init copies it into the runtime. [any],
+/// not for concurrent use.
 #ifndef SP_CORE_CONFIG_H
 #define SP_CORE_CONFIG_H
 
@@ -24,10 +25,8 @@ void sp__config_defaults(struct sp_config *out);
 int sp__config_copy(struct sp_config *out, const struct sp_config *in);
 void sp__config_clear(struct sp_config *cfg);
 
-/// The settings in force: a copy of what sp_init got, or the defaults. Valid from the runtime's start (runtime.c owns it).
+/// The settings in force: a copy of what sp_init got, or the defaults. Valid from the runtime's
+/// start (runtime.c owns it).
 const struct sp_config *sp__config(void);
-
-
-
 
 #endif

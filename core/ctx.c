@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /// Contexts: credit for senders, the queue to receivers, and who waits for either.
 ///
-/// Two single-word protocols carry everything between threads:
-///   credit  2 × credit + (1: somebody waits). Senders take by compare-and-swap; a grant that finds the mark wakes. A
-///           sender sets the mark, then looks at the credit again: either it sees the grant, or the grant sees the mark.
-///   rxq     NULL, RX_WAITING or a list. The actor pushes; receivers, one at a time under the lock, take the whole list. A
-///           receiver that found nothing swaps NULL for RX_WAITING; the push that replaces that mark wakes one receiver.
-///           A receiver that leaves while others wait wakes the next, or sets the mark again.
+/// Two single-word protocols carry everything between threads.
+///
+/// `credit` is 2 × credit, and 1 when somebody waits. Senders take by compare-and-swap; a grant
+/// that finds the mark wakes. A sender sets the mark, then looks at the credit again: either it
+/// sees the grant, or the grant sees the mark.
+///
+/// `rxq` is NULL, RX_WAITING or a list. The actor pushes; receivers, one at a time under the lock,
+/// take the whole list. A receiver that found nothing swaps NULL for RX_WAITING; the push that
+/// replaces that mark wakes one receiver. A receiver that leaves while others wait wakes the next,
+/// or sets the mark again.
 #include "error.h"
 #include "runtime.h"
 #include "socket.h"
@@ -61,8 +65,8 @@ static bool credit_take(struct sp__ctx *c, uint32_t cost)
             return false;
         }
         // Acquire: what the grant was given for (a queue that shrank) is seen.
-    } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost, memory_order_acquire,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost,
+                                                    memory_order_acquire, memory_order_relaxed));
     return true;
 }
 
@@ -191,7 +195,8 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline
             return SP_ECLOSED;
         }
         for (; got < n; got++) {
-            uint32_t cost = sp__sock_cost(c->sock, m[got]->len, sp__option(&c->sock->opt.send_buffer));
+            uint32_t cost = sp__sock_cost(c->sock, m[got]->len,
+                                          sp__option(&c->sock->opt.send_buffer));
 
             if (!credit_take(c, cost)) {
                 break;
@@ -358,7 +363,8 @@ static bool rx_pull(struct sp__ctx *c)
     if (list == NULL || list == RX_WAITING) {
         return false;
     }
-    // Acquire: pairs with the release of every push in the list. Only this side ever makes a list NULL.
+    // Acquire: pairs with the release of every push in the list. Only this side ever makes a list
+    // NULL.
     list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);
     while (list != NULL) {
         struct sp__node *next = list->next;
@@ -369,8 +375,8 @@ static bool rx_pull(struct sp__ctx *c)
     return true;
 }
 
-/// For those who go on waiting: wakes the next receiver if there is something, else sees to it that the next push does.
-/// Under the lock; the thread returned is to be woken after it.
+/// For those who go on waiting: wakes the next receiver if there is something, else sees to it that
+/// the next push does. Under the lock; the thread returned is to be woken after it.
 static struct sp__thread *rx_pass_on(struct sp__ctx *c)
 {
     struct sp__node *none = NULL;
@@ -418,7 +424,8 @@ void sp__ctx_publish(struct sp__ctx *c)
     }
 }
 
-/// Receivers took messages of this cost: tells the actor, if it waits for that and half of the queue is free.
+/// Receivers took messages of this cost: tells the actor, if it waits for that and half of the
+/// queue is free.
 static void rx_made_room(struct sp__ctx *c, uint64_t cost)
 {
     uint64_t out = atomic_load_explicit(&c->rx_out, memory_order_relaxed) + cost;
@@ -432,7 +439,8 @@ static void rx_made_room(struct sp__ctx *c, uint64_t cost)
     }
 }
 
-/// The oldest message that is of interest; drops answers to earlier questions. Under the lock; NULL: none.
+/// The oldest message that is of interest; drops answers to earlier questions. Under the lock;
+/// NULL: none.
 static sp_msg *rx_first(struct sp__ctx *c)
 {
     for (;;) {
@@ -504,8 +512,8 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
     (void)pthread_mutex_lock(&c->lock);
     if (c->local.head == NULL && rx_allowed(c) == SP_OK) {
         sp__waiter_add(&c->receivers, &w);
-        if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING, memory_order_seq_cst,
-                                                     memory_order_relaxed) &&
+        if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING,
+                                                     memory_order_seq_cst, memory_order_relaxed) &&
             none != RX_WAITING) {
             sp__waiter_remove(&c->receivers, &w);
         }
@@ -561,8 +569,10 @@ static int rx_take_failure(struct sp__ctx *c)
     return sp__fail_code(err, "receive");
 }
 
-/// Waits until there is a message and calls `take` with the lock held; it returns a count or an error.
-static ssize_t recv_with(struct sp__ctx *c, int64_t deadline, ssize_t (*take)(struct sp__ctx *, void *), void *arg)
+/// Waits until there is a message and calls `take` with the lock held; it returns a count or an
+/// error.
+static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
+                         ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
     ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
     struct sp__thread *next;
@@ -619,7 +629,8 @@ static ssize_t recv_take_bytes(struct sp__ctx *c, void *arg)
     size_t len = m->len;
 
     if (len > into->cap) {
-        return sp__fail(SP_EMSGSIZE, "receive: the message has %zu bytes, the buffer %zu", len, into->cap);
+        return sp__fail(SP_EMSGSIZE, "receive: the message has %zu bytes, the buffer %zu", len,
+                        into->cap);
     }
     m = rx_take(c);
     if (len > 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Dialers and listeners. They are made and bound on the calling thread; from then on the socket's actor owns them: it
-/// accepts, dials, backs off, and counts how each attempt ended.
+/// Dialers and listeners. They are made and bound on the calling thread; from then on the socket's
+/// actor owns them: it accepts, dials, backs off, and counts how each attempt ended.
 #include "error.h"
 #include "pipe.h"
 #include "platform.h"
@@ -14,8 +14,8 @@
 #define EP_CLOSE 2U
 #define EP_READY 4U
 
-#define ACCEPT_BURST 16      // connections accepted in one turn
-#define ACCEPT_RETRY_MS 100  // after a lack of fds or memory
+#define ACCEPT_BURST 16     // connections accepted in one turn
+#define ACCEPT_RETRY_MS 100 // after a lack of fds or memory
 #define SCHEME_MAX 32
 
 static void ep_post(struct sp__ep *ep, unsigned bit)
@@ -92,16 +92,19 @@ static enum sp__ep_counter ep_reason(int err)
 
 /* ------------------------------------------------------------------ Dialling */
 
-/// Random in [0, current), then twice as much next time, up to the maximum (options reconnect-time-min and -max).
+/// Random in [0, current), then twice as much next time, up to the maximum (options
+/// reconnect-time-min and -max).
 static void dial_later(struct sp__ep *ep)
 {
-    int64_t top = ep->opt.reconnect_max > ep->opt.reconnect_min ? ep->opt.reconnect_max : ep->opt.reconnect_min;
+    int64_t top = ep->opt.reconnect_max > ep->opt.reconnect_min ? ep->opt.reconnect_max
+                                                                : ep->opt.reconnect_min;
     int64_t wait_us;
 
     if (ep->backoff <= 0) {
         ep->backoff = ep->opt.reconnect_min;
     }
-    wait_us = ep->backoff > 0 ? (int64_t)(sp__platform->random() % (uint64_t)(ep->backoff * 1000)) : 0;
+    wait_us = ep->backoff > 0 ? (int64_t)(sp__platform->random() % (uint64_t)(ep->backoff * 1000))
+                              : 0;
     ep->backoff = 2 * ep->backoff < top ? 2 * ep->backoff : top;
     sp__timer_arm(&ep->timer, sp__now() + wait_us * 1000 + SP__MS);
 }
@@ -156,7 +159,8 @@ static void accept_evict(struct sp__ep *ep)
     }
     // New pipes are linked in front; only this actor changes the list.
     for (struct sp__pipe *p = ep->sock->pipes; p != NULL; p = p->next) {
-        if (p->ep == ep && atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+        if (p->ep == ep &&
+            atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
             oldest = p;
         }
     }
@@ -170,7 +174,8 @@ static void accept_now(struct sp__ep *ep)
     for (int i = 0; i < ACCEPT_BURST; i++) {
         struct sp__pipe *p = sp__pipe_new(ep);
         sp_cause cause = {{0}};
-        int rc = p != NULL ? ep->transport->ops.accept(ep->ref.state, p->ref.tran, &p->ref, &cause) : SP_ENOMEM;
+        int rc = p != NULL ? ep->transport->ops.accept(ep->ref.state, p->ref.tran, &p->ref, &cause)
+                           : SP_ENOMEM;
 
         if (rc < 0) {
             if (p != NULL) {
@@ -208,7 +213,8 @@ void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
 
 void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
 {
-    // A connection that did something, or lived for long, lets the next attempt begin with the shortest time again.
+    // A connection that did something, or lived for long, lets the next attempt begin with the
+    // shortest time again.
     bool useful = was_up && (sp__counted(&p->tx_msgs) + sp__counted(&p->rx_msgs) > 0 ||
                              sp__now() - p->since > ep->opt.reconnect_max * SP__MS);
 
@@ -317,7 +323,8 @@ static void ep_defaults(struct sp__ep *ep)
     const sp_transport_ops *ops = &ep->transport->ops;
 
     for (size_t i = 0; i < ops->option_count; i++) {
-        const sp_option *o = (const sp_option *)(const void *)((const char *)ops->options + i * ops->option_size);
+        const sp_option *o = (const sp_option *)(const void *)((const char *)ops->options +
+                                                               i * ops->option_size);
 
         if (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL) {
             memcpy((char *)ep->ref.state + o->offset, &o->def, sizeof(o->def));
@@ -325,7 +332,8 @@ static void ep_defaults(struct sp__ep *ep)
     }
 }
 
-static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *tr, const char *url, bool dialer)
+static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *tr, const char *url,
+                               bool dialer)
 {
     size_t head = (sizeof(struct sp__ep) + 15) & ~(size_t)15;
     struct sp__ep *ep;
@@ -368,7 +376,8 @@ static int url_scheme(const char *url, char *scheme)
     size_t n = colon != NULL ? (size_t)(colon - url) : 0;
 
     if (n == 0 || n >= SCHEME_MAX) {
-        return sp__fail(SP_EINVAL, "%s: not a URL (want SCHEME://ADDRESS, such as tcp://127.0.0.1:5555)",
+        return sp__fail(SP_EINVAL,
+                        "%s: not a URL (want SCHEME://ADDRESS, such as tcp://127.0.0.1:5555)",
                         url != NULL ? url : "(null)");
     }
     memcpy(scheme, url, n);
@@ -425,7 +434,8 @@ int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool di
         rc = ep_publish(ep);
     }
     if (rc < 0) {
-        (void)sp__fail(rc, "%s %s: %s", verb, url, cause.text[0] != '\0' ? cause.text : sp_strerror(rc));
+        (void)sp__fail(rc, "%s %s: %s", verb, url,
+                       cause.text[0] != '\0' ? cause.text : sp_strerror(rc));
         sp__drop(&ep->obj);
         return rc;
     }
@@ -497,8 +507,8 @@ int sp__ep_listen(struct sp__ep *ep)
     if (rc < 0) {
         ep_again(ep);
         return rc == SP_ESTATE ? rc
-                               : sp__fail(rc, "listen %s: %s%s%s", ep->url, why, why[0] != '\0' ? ": " : "",
-                                          sp_strerror(rc));
+                               : sp__fail(rc, "listen %s: %s%s%s", ep->url, why,
+                                          why[0] != '\0' ? ": " : "", sp_strerror(rc));
     }
     return SP_OK;
 }
@@ -524,7 +534,8 @@ static int ep_wait(struct sp__ep *ep)
     }
     rc = ep->result;
     if (rc < 0) {
-        (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause, ep->cause[0] != '\0' ? ": " : "", sp_strerror(rc));
+        (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause, ep->cause[0] != '\0' ? ": " : "",
+                       sp_strerror(rc));
     }
     (void)pthread_mutex_unlock(&ep->sock->lock);
     return rc;

@@ -43,7 +43,8 @@ int sp__fail_in(int err, const char *fmt, ...)
     va_start(ap, fmt);
     n = error_vwrite(error_detail, sizeof(error_detail), fmt, ap);
     va_end(ap);
-    (void)snprintf(error_detail + n, sizeof(error_detail) - n, "%s%s", inner[0] != '\0' ? ": " : "", inner);
+    (void)snprintf(error_detail + n, sizeof(error_detail) - n, "%s%s", inner[0] != '\0' ? ": " : "",
+                   inner);
     return err;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Pipe events for the user, on the socket's user actor: the one place where the application's function is called, never
-/// in place, never under a lock.
+/// Pipe events for the user, on the socket's user actor: the one place where the application's
+/// function is called, never in place, never under a lock.
 #include "error.h"
 #include "pipe.h"
 
@@ -64,12 +64,14 @@ static int on_pipe_set(struct sp__sock *s, void *arg)
 
     s->on_pipe = args->fn;
     s->on_pipe_arg = args->arg;
-    // Release: pairs with the load in pipe_admit; who sees it posts to the actor that knows the function.
+    // Release: pairs with the load in pipe_admit; who sees it posts to the actor that knows the
+    // function.
     atomic_store_explicit(&s->watched, args->fn != NULL, memory_order_release);
     return SP_OK;
 }
 
-int sp_on_pipe(sp_socket s, int (*fn)(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg), void *arg)
+int sp_on_pipe(sp_socket s, int (*fn)(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg),
+               void *arg)
 {
     struct on_pipe_args args = {fn, arg};
     struct sp__object *obj;

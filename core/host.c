@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The host table: what plugins may call, as thin functions over the core. Thread classes as in <sp/plugin.h>.
+/// The host table: what plugins may call, as thin functions over the core. Thread classes as in
+/// <sp/plugin.h>.
 #include "host.h"
 
 #include "log.h"
@@ -53,7 +54,9 @@ static int host_pipe_send_copy(sp_pipe_ref *pipe, sp_msg *m)
 
 static size_t host_pipe_room(const sp_pipe_ref *pipe)
 {
-    const struct sp__pipe *p = (const struct sp__pipe *)(const void *)((const char *)pipe - offsetof(struct sp__pipe, ref));
+    const struct sp__pipe *p = (const struct sp__pipe *)(const void *)((const char *)pipe -
+                                                                       offsetof(struct sp__pipe,
+                                                                                ref));
 
     return p->added && p->inflight < p->cap ? (size_t)(p->cap - p->inflight) : 0;
 }
@@ -113,7 +116,8 @@ static void host_timer_fire(struct sp__timer *t)
     sp__sock_settle(ref->sock);
 }
 
-static int host_timer_make(struct sp__sock *s, struct sp__ep *ep, void *cookie, sp_timer_ref **timer)
+static int host_timer_make(struct sp__sock *s, struct sp__ep *ep, void *cookie,
+                           sp_timer_ref **timer)
 {
     sp_timer_ref **list = ep != NULL ? &ep->timers : &s->timers;
     sp_timer_ref *t;

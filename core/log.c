@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Log lines. The level is looked at first, without a lock; the function and its argument change under one. [any]
+/// Log lines. The level is looked at first, without a lock; the function and its argument change
+/// under one. [any]
 #include "log.h"
 
 #include <sp/sp.h>
@@ -32,7 +33,8 @@ void sp__log(sp_log_level level, const char *id, const char *text)
     if (fn != NULL) {
         fn(level, id, text, arg);
     } else {
-        (void)fprintf(stderr, "sp: %s: %s: %s\n", level <= SP_LOG_DEBUG ? names[level] : "debug", id, text);
+        (void)fprintf(stderr, "sp: %s: %s: %s\n", level <= SP_LOG_DEBUG ? names[level] : "debug",
+                      id, text);
     }
 }
 
@@ -55,7 +57,8 @@ void sp__log_level(sp_log_level level)
     atomic_store_explicit(&logger.level, (int)level, memory_order_relaxed);
 }
 
-void sp_log_set(sp_log_level level, void (*fn)(sp_log_level level, const char *id, const char *msg, void *arg),
+void sp_log_set(sp_log_level level,
+                void (*fn)(sp_log_level level, const char *id, const char *msg, void *arg),
                 void *arg)
 {
     (void)pthread_mutex_lock(&logger.lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Messages: allocation, sharing, growth, and the public functions on them. [any], one thread a message.
+/// Messages: allocation, sharing, growth, and the public functions on them. [any], one thread a
+/// message.
 #include "msg.h"
 
 #include "error.h"
@@ -138,7 +139,8 @@ sp_msg *sp__msg_clone(sp_msg *m)
     return &to->head;
 }
 
-/// Whether the body may be written where it is. Acquire: the readers that dropped their reference are done.
+/// Whether the body may be written where it is. Acquire: the readers that dropped their reference
+/// are done.
 static bool msg_private(const struct sp__msg *m)
 {
     return m->chunk == NULL || atomic_load_explicit(&m->chunk->refs, memory_order_acquire) == 1;
@@ -186,8 +188,10 @@ int sp__msg_reserve(sp_msg *m, size_t cap)
     if (msg_private(im) && (size_t)(m->data - msg_base(im)) + cap <= msg_room(im)) {
         return SP_OK;
     }
-    // The size classes make growth geometric; beyond them it is made so, which keeps many small appends linear.
-    return msg_move(im, sp__pool_class(cap + 64 + SP__HEADROOM) < SP__CLASSES ? cap : cap + cap / 2);
+    // The size classes make growth geometric; beyond them it is made so, which keeps many small
+    // appends linear.
+    return msg_move(im,
+                    sp__pool_class(cap + 64 + SP__HEADROOM) < SP__CLASSES ? cap : cap + cap / 2);
 }
 
 int sp_msg_new(sp_msg **m, size_t len)
@@ -349,7 +353,8 @@ int sp_msg_header_append(sp_msg *m, const void *p, size_t n)
         return sp__fail(SP_EINVAL, "header: no message or no data");
     }
     if (n > (size_t)(SP_HEADER_MAX - m->header_len)) {
-        return sp__fail(SP_EMSGSIZE, "header of %zu bytes: the limit is %d", m->header_len + n, SP_HEADER_MAX);
+        return sp__fail(SP_EMSGSIZE, "header of %zu bytes: the limit is %d", m->header_len + n,
+                        SP_HEADER_MAX);
     }
     if (n > 0) {
         memcpy(m->header + m->header_len, p, n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// A message as the core sees it: the frozen head of <sp/plugin.h>, then what only the core touches. A message belongs to
-/// one thread or queue at a time; only the chunk behind its body can be shared.
+/// A message as the core sees it: the frozen head of <sp/plugin.h>, then what only the core
+/// touches. A message belongs to one thread or queue at a time; only the chunk behind its body can
+/// be shared.
 #ifndef SP_CORE_MSG_H
 #define SP_CORE_MSG_H
 
@@ -16,11 +17,12 @@
 
 /// The memory behind a body that does not fit into the message block.
 struct sp__chunk {
-    atomic_uint refs; ///< messages that use it; the drop to 0 is acq_rel: the last one sees all others' reads done
+    atomic_uint refs; ///< messages that use it; the drop to 0 is acq_rel: the last one sees all
+                      ///< others' reads done
     unsigned cls;     ///< pool class; SP__CLASSES: an allocation of its own
     size_t cap;       ///< bytes at `base`
     unsigned char *base;
-    size_t size;      ///< bytes of an allocation of its own
+    size_t size;                           ///< bytes of an allocation of its own
     void (*free_fn)(void *buf, void *arg); ///< wrapped: the user's
     void *arg;
     void *wrapped;
@@ -31,9 +33,9 @@ struct sp__msg {
     struct sp__chunk *chunk; ///< NULL: the body is in `body`
     int64_t wall;            ///< when it was received, ns; 0: it was not
     int64_t mono;
-    uint64_t pipe;           ///< handle of the pipe it came from
-    uint32_t cost;           ///< send credit that it holds; 0: none
-    uint32_t round;          ///< the question that it belongs to (SP_PROTO_ASKS)
+    uint64_t pipe;  ///< handle of the pipe it came from
+    uint32_t cost;  ///< send credit that it holds; 0: none
+    uint32_t round; ///< the question that it belongs to (SP_PROTO_ASKS)
     unsigned char body[SP__INLINE_MAX];
 };
 

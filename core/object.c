@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Handle table, hazards, references. Opening and closing a handle takes a lock; looking one up does not. [any]
+/// Handle table, hazards, references. Opening and closing a handle takes a lock; looking one up
+/// does not. [any]
 #include "object.h"
 
 #include "error.h"
@@ -19,10 +20,10 @@
 
 // A handle: kind (8 bits), generation (24 bits, never 0), index (32 bits).
 struct slot {
-    _Atomic uint64_t id;              ///< the valid handle; 0: free
+    _Atomic uint64_t id; ///< the valid handle; 0: free
     _Atomic(struct sp__object *) obj;
-    uint32_t generation;              ///< of the last handle; under the lock
-    uint32_t next_free;               ///< index + 1; under the lock
+    uint32_t generation; ///< of the last handle; under the lock
+    uint32_t next_free;  ///< index + 1; under the lock
 };
 
 static struct {
@@ -38,7 +39,8 @@ static struct {
     atomic_uint count; ///< objects initialised and not destroyed
 } retired = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-void sp__object_init(struct sp__object *obj, enum sp__kind kind, void (*destroy)(struct sp__object *obj))
+void sp__object_init(struct sp__object *obj, enum sp__kind kind,
+                     void (*destroy)(struct sp__object *obj))
 {
     obj->id = 0;
     obj->kind = kind;
@@ -52,7 +54,8 @@ unsigned sp__objects(void)
     return atomic_load_explicit(&retired.count, memory_order_relaxed);
 }
 
-/// Whether some thread's call uses the object. Sequentially consistent, against the publication in sp__enter.
+/// Whether some thread's call uses the object. Sequentially consistent, against the publication in
+/// sp__enter.
 static bool object_in_use(const struct sp__object *obj)
 {
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
@@ -76,8 +79,10 @@ void sp__reclaim(void)
     retired.head = NULL;
     while (todo != NULL) {
         struct sp__object *obj = todo;
-        // Hazards first: without one no new reference can come, but the last call may have left one behind.
-        bool used = object_in_use(obj) || atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;
+        // Hazards first: without one no new reference can come, but the last call may have left one
+        // behind.
+        bool used = object_in_use(obj) ||
+                    atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;
         struct sp__object **list = used ? &keep : &dead;
 
         todo = obj->retired;
@@ -100,8 +105,10 @@ void sp__drop(struct sp__object *obj)
     if ((atomic_fetch_sub_explicit(&obj->refs, 1, memory_order_acq_rel) & ~OBJECT_RETIRED) != 1) {
         return;
     }
-    // A call with a hazard may take and drop references of a retired object; only the first drop to zero lists it.
-    if ((atomic_fetch_or_explicit(&obj->refs, OBJECT_RETIRED, memory_order_acq_rel) & OBJECT_RETIRED) == 0) {
+    // A call with a hazard may take and drop references of a retired object; only the first drop to
+    // zero lists it.
+    if ((atomic_fetch_or_explicit(&obj->refs, OBJECT_RETIRED, memory_order_acq_rel) &
+         OBJECT_RETIRED) == 0) {
         (void)pthread_mutex_lock(&retired.lock);
         obj->retired = retired.head;
         retired.head = obj;
@@ -193,7 +200,8 @@ bool sp__handle_close(struct sp__object *obj)
     return true;
 }
 
-/// Why a handle does not lead to an object. Generations tell a closed handle from one that never was.
+/// Why a handle does not lead to an object. Generations tell a closed handle from one that never
+/// was.
 static int handle_error(uint64_t id, enum sp__kind kind)
 {
     enum sp__kind given = (enum sp__kind)(id >> 56);
@@ -206,7 +214,8 @@ static int handle_error(uint64_t id, enum sp__kind kind)
         return sp__fail(SP_EINVAL, "0x%llx is not a handle", (unsigned long long)id);
     }
     if (kind != SP__KIND_NONE && given != kind) {
-        return sp__fail(SP_EINVAL, "handle 0x%llx is of the wrong kind for this call", (unsigned long long)id);
+        return sp__fail(SP_EINVAL, "handle 0x%llx is of the wrong kind for this call",
+                        (unsigned long long)id);
     }
     return sp__fail(SP_ECLOSED, "handle 0x%llx is closed", (unsigned long long)id);
 }
@@ -265,7 +274,8 @@ struct sp__object *sp__handle_next(enum sp__kind kind, uint32_t *index)
         uint64_t id = atomic_load_explicit(&s->id, memory_order_acquire);
 
         if (id != 0 && (enum sp__kind)(id >> 56) == kind) {
-            // The table's reference goes after sp__handle_close took this lock: the object is alive.
+            // The table's reference goes after sp__handle_close took this lock: the object is
+            // alive.
             found = atomic_load_explicit(&s->obj, memory_order_relaxed);
             sp__hold(found);
         }

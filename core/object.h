@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/// Objects behind handles: reference counts for their lifetime, a table from handle to object, and hazard pointers, so that
-/// a look-up writes nothing but the calling thread's own record.
+/// Objects behind handles: reference counts for their lifetime, a table from handle to object, and
+/// hazard pointers, so that a look-up writes nothing but the calling thread's own record.
 ///
-/// Lifetime: an object lives as long as it has references (the handle table's, other objects', running or posted actors').
-/// The drop to zero retires it; it is destroyed when no thread's hazard names it. A look-up publishes the hazard, then
-/// checks that the handle is still valid; an object is retired only after its handle became invalid: so a hazard that
-/// passed the check keeps the object.
+/// Lifetime: an object lives as long as it has references (the handle table's, other objects',
+/// running or posted actors'). The drop to zero retires it; it is destroyed when no thread's hazard
+/// names it. A look-up publishes the hazard, then checks that the handle is still valid; an object
+/// is retired only after its handle became invalid: so a hazard that passed the check keeps the
+/// object.
 #ifndef SP_CORE_OBJECT_H
 #define SP_CORE_OBJECT_H
 
@@ -33,9 +34,11 @@ struct sp__object {
     struct sp__object *retired; ///< list of those that wait for a hazard to go
 };
 
-void sp__object_init(struct sp__object *obj, enum sp__kind kind, void (*destroy)(struct sp__object *obj));
+void sp__object_init(struct sp__object *obj, enum sp__kind kind,
+                     void (*destroy)(struct sp__object *obj));
 
-/// Relaxed: made from a reference or hazard that is held. The drop is acq_rel: the last one sees what all did.
+/// Relaxed: made from a reference or hazard that is held. The drop is acq_rel: the last one sees
+/// what all did.
 static inline void sp__hold(struct sp__object *obj)
 {
     atomic_fetch_add_explicit(&obj->refs, 1, memory_order_relaxed);
@@ -44,11 +47,13 @@ void sp__drop(struct sp__object *obj);
 
 /// Gives the object a handle (and the table a reference). SP_ENOMEM, SP_EPEERS: the table is full.
 int sp__handle_open(struct sp__object *obj);
-/// Makes the handle invalid, once: true for the caller that did it, who then owns the table's reference.
+/// Makes the handle invalid, once: true for the caller that did it, who then owns the table's
+/// reference.
 bool sp__handle_close(struct sp__object *obj);
 
-/// Finds an object for an API call, which must end with sp__leave. SP_EINVAL: no or wrong kind of handle (`kind`
-/// SP__KIND_NONE takes any); SP_ECLOSED; SP_ESTATE: after a fork. Sets the error detail.
+/// Finds an object for an API call, which must end with sp__leave. SP_EINVAL: no or wrong kind of
+/// handle (`kind` SP__KIND_NONE takes any); SP_ECLOSED; SP_ESTATE: after a fork. Sets the error
+/// detail.
 int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj);
 void sp__leave(void);
 
@@ -57,9 +62,11 @@ void sp__reclaim(void);
 /// How many objects are not destroyed yet.
 unsigned sp__objects(void);
 
-/// No handle is valid any more: begin again with the first slot. Generations go on, so that old handles stay closed.
+/// No handle is valid any more: begin again with the first slot. Generations go on, so that old
+/// handles stay closed.
 void sp__handles_reset(void);
-/// The next valid handle of a kind after `*index` (start at 0), held, for walks over all objects. NULL: no more.
+/// The next valid handle of a kind after `*index` (start at 0), held, for walks over all objects.
+/// NULL: no more.
 struct sp__object *sp__handle_next(enum sp__kind kind, uint32_t *index);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// Options: one family of functions for every object. The core's own options and those of plugins are tables; values are
-/// single 64-bit fields that are stored and loaded relaxed (an option orders nothing), texts are under the socket's lock.
+/// Options: one family of functions for every object. The core's own options and those of plugins
+/// are tables; values are single 64-bit fields that are stored and loaded relaxed (an option orders
+/// nothing), texts are under the socket's lock.
 #include "error.h"
 #include "socket.h"
 
@@ -41,8 +42,9 @@ static const struct core_option ep_options[] = {
     {"max-peers", EP(max_peers), 0, INT32_MAX},
 };
 
-static const char *const readonly_names[] = {"recv-next-size", "url",      "local-address", "remote-address",
-                                             "bound-port",     "peer-uid", "peer-gid",      "peer-pid"};
+static const char *const readonly_names[] = {"recv-next-size", "url",        "local-address",
+                                             "remote-address", "bound-port", "peer-uid",
+                                             "peer-gid",       "peer-pid"};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -55,11 +57,13 @@ struct place {
     bool readonly;
 };
 
-static bool find_core(const struct core_option *table, size_t n, void *base, const char *name, struct place *out)
+static bool find_core(const struct core_option *table, size_t n, void *base, const char *name,
+                      struct place *out)
 {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(table[i].name, name) == 0) {
-            *out = (struct place){(char *)base + table[i].offset, SP_OPTION_INT, table[i].min, table[i].max, false};
+            *out = (struct place){(char *)base + table[i].offset, SP_OPTION_INT, table[i].min,
+                                  table[i].max, false};
             return true;
         }
     }
@@ -67,8 +71,8 @@ static bool find_core(const struct core_option *table, size_t n, void *base, con
 }
 
 /// In a plugin's table; `ctx` is the base of options that each context has.
-static bool find_plugin(const sp_option *options, size_t n, size_t size, void *base, void *ctx, const char *name,
-                        struct place *out)
+static bool find_plugin(const sp_option *options, size_t n, size_t size, void *base, void *ctx,
+                        const char *name, struct place *out)
 {
     for (size_t i = 0; i < n; i++) {
         const sp_option *o = (const sp_option *)(const void *)((const char *)options + i * size);
@@ -130,15 +134,16 @@ static bool target_find(const struct target *t, const char *name, struct place *
         const sp_transport_ops *ops = &t->ep->transport->ops;
 
         return find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out) ||
-               find_plugin(ops->options, ops->option_count, ops->option_size, t->ep->ref.state, NULL, name, out);
+               find_plugin(ops->options, ops->option_count, ops->option_size, t->ep->ref.state,
+                           NULL, name, out);
     }
     if (t->pipe != NULL) {
         return false;
     }
     return find_core(sock_options, COUNT(sock_options), &t->sock->opt, name, out) ||
            find_core(ep_options, COUNT(ep_options), &t->sock->opt.ep, name, out) ||
-           find_plugin(s->ops->options, s->ops->option_count, s->ops->option_size, s->ref.state, s->ctx.ref.state, name,
-                       out);
+           find_plugin(s->ops->options, s->ops->option_count, s->ops->option_size, s->ref.state,
+                       s->ctx.ref.state, name, out);
 }
 
 /// Why there is nothing to set: unknown, or read only.
@@ -155,7 +160,8 @@ static int target_missing(const struct target *t, const char *name)
 }
 
 /// Looks an option up for writing. An endpoint that was started has its options fixed.
-static int target_writable(const struct target *t, const char *name, sp_option_type type, struct place *out)
+static int target_writable(const struct target *t, const char *name, sp_option_type type,
+                           struct place *out)
 {
     bool started = false;
 
@@ -163,7 +169,8 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
         return target_missing(t, name);
     }
     if (out->type != type && !(out->type == SP_OPTION_BOOL && type == SP_OPTION_INT)) {
-        static const char *const types[] = {"an integer", "a boolean (an integer)", "a text", "bytes"};
+        static const char *const types[] = {"an integer", "a boolean (an integer)", "a text",
+                                            "bytes"};
 
         return sp__fail(SP_EINVAL, "option \"%s\": it is %s", name, types[out->type]);
     }
@@ -195,8 +202,8 @@ static int set_int(const struct target *t, const char *name, int64_t value)
         p.max = 1;
     }
     if (value < p.min || value > p.max) {
-        return sp__fail(SP_EINVAL, "option \"%s\": %" PRId64 " is not in %" PRId64 "…%" PRId64, name, value, p.min,
-                        p.max);
+        return sp__fail(SP_EINVAL, "option \"%s\": %" PRId64 " is not in %" PRId64 "…%" PRId64,
+                        name, value, p.min, p.max);
     }
     old = __atomic_exchange_n((int64_t *)p.at, value, __ATOMIC_RELAXED);
     if (p.at == &t->sock->opt.send_buffer && t->sock->ops->window == SP_WINDOW_OPEN) {
@@ -228,7 +235,8 @@ static int pipe_get_int(const struct target *t, const char *name, int64_t *value
     } else {
         return target_missing(t, name);
     }
-    return *value < 0 ? sp__fail(SP_ENOTSUP, "option \"%s\": this transport does not know", name) : SP_OK;
+    return *value < 0 ? sp__fail(SP_ENOTSUP, "option \"%s\": this transport does not know", name)
+                      : SP_OK;
 }
 
 static int get_int(const struct target *t, const char *name, int64_t *value)
@@ -245,7 +253,8 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
         (void)pthread_mutex_lock(&t->sock->lock);
         *value = t->ep->bound.port;
         (void)pthread_mutex_unlock(&t->sock->lock);
-        return *value >= 0 ? SP_OK : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
+        return *value >= 0 ? SP_OK
+                           : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
     }
     if (!target_find(t, name, &p) || p.type == SP_OPTION_STR || p.type == SP_OPTION_BYTES) {
         return sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
@@ -262,7 +271,8 @@ int sp_get_int(uint64_t id, const char *name, int64_t *value)
     if (rc < 0) {
         return rc;
     }
-    rc = value != NULL ? get_int(&t, name, value) : sp__fail(SP_EINVAL, "option \"%s\": no place for the value", name);
+    rc = value != NULL ? get_int(&t, name, value)
+                       : sp__fail(SP_EINVAL, "option \"%s\": no place for the value", name);
     sp__leave();
     return rc;
 }
@@ -300,7 +310,8 @@ int sp_set_str(uint64_t id, const char *name, const char *value)
     if (rc < 0) {
         return rc;
     }
-    rc = value != NULL ? set_str(&t, name, value) : sp__fail(SP_EINVAL, "option \"%s\": no value", name);
+    rc = value != NULL ? set_str(&t, name, value)
+                       : sp__fail(SP_EINVAL, "option \"%s\": no value", name);
     sp__leave();
     return rc;
 }
@@ -335,7 +346,8 @@ static int get_bytes(const void *value, size_t n, const char *name, void *buf, s
 
     *cap = n;
     if (buf == NULL || room < n) {
-        return sp__fail(SP_EMSGSIZE, "option \"%s\": needs %zu bytes, the buffer has %zu", name, n, room);
+        return sp__fail(SP_EMSGSIZE, "option \"%s\": needs %zu bytes, the buffer has %zu", name, n,
+                        room);
     }
     memcpy(buf, value, n);
     return SP_OK;
@@ -379,7 +391,9 @@ static int set_bytes_now(struct sp__sock *s, void *arg)
 {
     struct bytes_args *a = arg;
 
-    return s->state < SP__SOCK_ENDING ? s->ops->on_option(s->ref.state, &s->ctx.ref, a->name, a->p, a->n) : SP_ECLOSED;
+    return s->state < SP__SOCK_ENDING
+               ? s->ops->on_option(s->ref.state, &s->ctx.ref, a->name, a->p, a->n)
+               : SP_ECLOSED;
 }
 
 int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/// Pipes: one connection with its two I/O actors (pipe_io.c) and, here, its life under the socket's actor:
-/// SHAKING → (ASKED →) UP → ENDING → GONE. The socket's actor decides every step; the I/O actors and the user's actor
-/// report to it by `rx_note` (behind the messages, in order) and `note`.
+/// Pipes: one connection with its two I/O actors (pipe_io.c) and, here, its life under the socket's
+/// actor: SHAKING → (ASKED →) UP → ENDING → GONE. The socket's actor decides every step; the I/O
+/// actors and the user's actor report to it by `rx_note` (behind the messages, in order) and
+/// `note`.
 #include "pipe.h"
 
 #include "error.h"
@@ -63,7 +64,8 @@ static void pipe_join(struct sp__pipe *p)
         return;
     }
     p->added = true;
-    if (atomic_fetch_add_explicit(&s->peers, 1, memory_order_relaxed) == 0 && s->ops->window == SP_WINDOW_PEER) {
+    if (atomic_fetch_add_explicit(&s->peers, 1, memory_order_relaxed) == 0 &&
+        s->ops->window == SP_WINDOW_PEER) {
         sp__ctx_grant(&s->ctx, 1);
     }
     if (s->ops->window == SP_WINDOW_PIPES) {
@@ -139,7 +141,8 @@ static void pipe_return_unsent(struct sp__pipe *p)
         return;
     }
     for (sp_msg *m; (m = sp_batch_pop(&unsent)) != NULL;) {
-        sp__sock_discard(s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, true);
+        sp__sock_discard(
+            s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, true);
     }
 }
 
@@ -151,7 +154,8 @@ static void pipe_gone(struct sp__pipe *p)
 
     if (was_up) {
         s->ops->pipe_del(s->ref.state, &p->ref);
-        if (atomic_fetch_sub_explicit(&s->peers, 1, memory_order_relaxed) == 1 && s->ops->window == SP_WINDOW_PEER) {
+        if (atomic_fetch_sub_explicit(&s->peers, 1, memory_order_relaxed) == 1 &&
+            s->ops->window == SP_WINDOW_PEER) {
             sp__ctx_grant(&s->ctx, -1);
         }
         if (s->ops->window == SP_WINDOW_PIPES) {
@@ -161,7 +165,8 @@ static void pipe_gone(struct sp__pipe *p)
     p->added = false;
     atomic_store_explicit(&p->state, SP__PIPE_GONE, memory_order_relaxed);
     for (sp_msg *m; (m = sp_batch_pop(&p->held)) != NULL;) {
-        sp__sock_discard(s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, false);
+        sp__sock_discard(
+            s, m, s->state < SP__SOCK_ENDING ? SP_DISCARD_PEER_GONE : SP_DISCARD_CLOSED, false);
     }
     pipe_count_held(p);
     pipe_return_unsent(p);
@@ -179,7 +184,8 @@ static void pipe_gone(struct sp__pipe *p)
 
 static void pipe_try_gone(struct sp__pipe *p)
 {
-    if (!p->rx_gone || !p->tx_gone || atomic_load_explicit(&p->state, memory_order_relaxed) != SP__PIPE_ENDING) {
+    if (!p->rx_gone || !p->tx_gone ||
+        atomic_load_explicit(&p->state, memory_order_relaxed) != SP__PIPE_ENDING) {
         return;
     }
     if (p->held.head != NULL && p->added && p->sock->state < SP__SOCK_ENDING) {
@@ -191,7 +197,8 @@ static void pipe_try_gone(struct sp__pipe *p)
     pipe_gone(p);
 }
 
-/* ------------------------------------------------------------------ Reports to the socket's actor */
+/* ------------------------------------------------------------------ Reports to the socket's actor
+ */
 
 /// Messages from the input actor.
 static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
@@ -207,7 +214,8 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
     sp__count(&p->rx_bytes, bytes);
     sp__count(&s->received, nodes->n);
     if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP_PROTO_NO_RECV) != 0) {
-        sp_discard why = p->added && s->state < SP__SOCK_ENDING ? SP_DISCARD_STATE : SP_DISCARD_CLOSED;
+        sp_discard why = p->added && s->state < SP__SOCK_ENDING ? SP_DISCARD_STATE
+                                                                : SP_DISCARD_CLOSED;
 
         for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
             sp__sock_discard(s, m, why, false);
@@ -238,8 +246,10 @@ void sp__pipe_offer(struct sp__pipe *p)
         for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
             before -= sp__msg(m)->cost;
         }
-        // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor is told.
-        if (before > 0 && atomic_fetch_add_explicit(&p->rx_credit, before, memory_order_seq_cst) <= 0) {
+        // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor
+        // is told.
+        if (before > 0 &&
+            atomic_fetch_add_explicit(&p->rx_credit, before, memory_order_seq_cst) <= 0) {
             sp__pipe_cmd_rx(p, SP__RX_CREDIT);
         }
     }
@@ -257,7 +267,8 @@ static void pipe_on_rx_note(struct sp__event *ev)
 
     // Acquire: the results of the handshake (ref.proto, addresses, cause) were written before.
     bits = atomic_exchange_explicit(&p->rx_bits, 0, memory_order_acquire);
-    if ((bits & SP__RX_SHAKEN) != 0 && atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+    if ((bits & SP__RX_SHAKEN) != 0 &&
+        atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
         pipe_admit(p);
     }
     if ((bits & SP__RX_FAILED) != 0) {
@@ -306,7 +317,8 @@ static void pipe_on_note(struct sp__event *ev)
         if ((bits & SP__NOTE_REFUSED) != 0) {
             sp__count(&p->sock->rejected, 1);
             sp__count(&p->ep->counters[SP__EP_REJECT], 1);
-            (void)memcpy(p->cause.text, "refused by the application", sizeof("refused by the application"));
+            (void)memcpy(p->cause.text, "refused by the application",
+                         sizeof("refused by the application"));
             sp__pipe_shut(p, SP_EPEERS);
         } else {
             pipe_join(p);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Between the files of a pipe: its life (pipe.c), its I/O actors (pipe_io.c), its events for the user (event.c).
+/// Between the files of a pipe: its life (pipe.c), its I/O actors (pipe_io.c), its events for the
+/// user (event.c).
 #ifndef SP_CORE_PIPE_H
 #define SP_CORE_PIPE_H
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/// The input and the output actor of a pipe: they call the transport, and nothing else of the pipe's state. Input: the
-/// handshake, then harvest as far as credit goes. Output: submit what is queued, report what was written.
+/// The input and the output actor of a pipe: they call the transport, and nothing else of the
+/// pipe's state. Input: the handshake, then harvest as far as credit goes. Output: submit what is
+/// queued, report what was written.
 #include "pipe.h"
 
 #include "platform.h"
 
 #include <string.h>
 
-#define RX_BATCH 64       // messages of one harvest
-#define RX_BYTES 262144   // and about as many bytes
-#define RX_ROUNDS 16      // harvests of one turn
+#define RX_BATCH 64     // messages of one harvest
+#define RX_BYTES 262144 // and about as many bytes
+#define RX_ROUNDS 16    // harvests of one turn
 
 /* ------------------------------------------------------------------ Input */
 
@@ -96,7 +97,8 @@ static size_t rx_max(const struct sp__pipe *p, int64_t credit)
 static void rx_harvest(struct sp__pipe *p)
 {
     for (int round = 0; p->readable; round++) {
-        // seq_cst: without credit we stop; the grant that follows finds no credit and tells us (sp__pipe_offer).
+        // seq_cst: without credit we stop; the grant that follows finds no credit and tells us
+        // (sp__pipe_offer).
         int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
         sp_batch in = {NULL, NULL, 0};
         unsigned ready = p->ready;
@@ -121,7 +123,8 @@ static void rx_harvest(struct sp__pipe *p)
             rx_fail(p, n);
             return;
         }
-        // After a hang-up there is no further readiness: go on until the transport says that it is over.
+        // After a hang-up there is no further readiness: go on until the transport says that it is
+        // over.
         p->readable = (size_t)n >= max || (n > 0 && (ready & SP_READY_HUP) != 0);
         if (!p->readable) {
             p->ready &= ~SP_READY_IN;
@@ -177,7 +180,8 @@ static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
     }
 }
 
-/// Reports what was written, when it is worth it: a quarter of the queue, or all that somebody waits for.
+/// Reports what was written, when it is worth it: a quarter of the queue, or all that somebody
+/// waits for.
 static void tx_report(struct sp__pipe *p, size_t msgs, uint64_t cost, uint64_t bytes)
 {
     uint64_t done;
@@ -203,7 +207,8 @@ static void tx_submit(struct sp__pipe *p)
     }
     rc = p->ops->submit(p->ref.tran, &p->txq);
     if (rc == SP_EAGAIN) {
-        // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst: see sp__pipe_ready.
+        // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst:
+        // see sp__pipe_ready.
         atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
         rc = p->ops->submit(p->ref.tran, &p->txq);
     }

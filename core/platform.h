@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// The platform table: all time, randomness, memory, parking and I/O readiness of the core go through it. Two
-/// implementations: Linux (platform_linux.c) and the simulation (platform_sim.c: one thread, a virtual clock, a seeded
-/// order). [any] unless a slot says otherwise.
+/// The platform table: all time, randomness, memory, parking and I/O readiness of the core go
+/// through it. Two implementations: Linux (platform_linux.c) and the simulation (platform_sim.c:
+/// one thread, a virtual clock, a seeded order). [any] unless a slot says otherwise.
 #ifndef SP_CORE_PLATFORM_H
 #define SP_CORE_PLATFORM_H
 
@@ -25,10 +25,10 @@ struct sp__ready {
 
 struct sp_platform {
     bool simulated;
-    int64_t (*now)(void);                    ///< monotonic, ns
-    int64_t (*wall)(void);                   ///< since 1970, ns
+    int64_t (*now)(void);  ///< monotonic, ns
+    int64_t (*wall)(void); ///< since 1970, ns
     uint64_t (*random)(void);
-    void (*seed)(uint64_t seed);             ///< 0: from the system
+    void (*seed)(uint64_t seed);               ///< 0: from the system
     void *(*alloc)(size_t size, size_t align); ///< not zeroed; NULL: none
     void (*free)(void *p);
     /// Which of `n` runnable things goes next: 0 in production, seeded in simulation.
@@ -37,9 +37,11 @@ struct sp_platform {
     bool (*park)(struct sp__parker *p, int64_t deadline);
     void (*unpark)(struct sp__parker *p);
     /// Starts a thread named `name`; joined by thread_join.
-    int (*thread_start)(void **thread, const char *name, size_t stack, void (*fn)(void *arg), void *arg);
+    int (*thread_start)(void **thread, const char *name, size_t stack, void (*fn)(void *arg),
+                        void *arg);
     void (*thread_join)(void *thread);
-    /// The one readiness set of the runtime. wait is called by one thread at a time; wake ends its wait, also beforehand.
+    /// The one readiness set of the runtime. wait is called by one thread at a time; wake ends its
+    /// wait, also beforehand.
     int (*poller_open)(void);
     void (*poller_close)(void);
     int (*watch)(int fd, void *target);

@@ -45,7 +45,8 @@ static void linux_seed(uint64_t seed)
     __atomic_store_n(&linux_fixed_seed, seed, __ATOMIC_RELAXED);
 }
 
-/// xorshift128+ per thread, seeded by the system (or by the setting "seed"): ids and jitter, nothing secret.
+/// xorshift128+ per thread, seeded by the system (or by the setting "seed"): ids and jitter,
+/// nothing secret.
 static uint64_t linux_random(void)
 {
     static _Thread_local uint64_t s[2];
@@ -71,7 +72,8 @@ static void *linux_alloc(size_t size, size_t align)
 {
     void *p;
 
-    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? p : NULL;
+    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? p
+                                                                                          : NULL;
 }
 
 static size_t linux_choose(size_t n)
@@ -84,8 +86,8 @@ static void futex_wait(uint32_t *word, uint32_t value, int64_t deadline)
 {
     struct timespec ts = {deadline / 1000000000, deadline % 1000000000};
 
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline == SP__NEVER ? NULL : &ts, NULL,
-                  FUTEX_BITSET_MATCH_ANY);
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
+                  deadline == SP__NEVER ? NULL : &ts, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
 /// Acquire when the token is taken: pairs with the release in linux_unpark.
@@ -95,7 +97,8 @@ static bool linux_park(struct sp__parker *p, int64_t deadline)
 
     for (;;) {
         seen = 1;
-        if (__atomic_compare_exchange_n(&p->token, &seen, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        if (__atomic_compare_exchange_n(&p->token, &seen, 0, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
             return true;
         }
         if (deadline <= 0 || (deadline != SP__NEVER && linux_now() >= deadline)) {
@@ -103,7 +106,8 @@ static bool linux_park(struct sp__parker *p, int64_t deadline)
             return __atomic_exchange_n(&p->token, 0, __ATOMIC_ACQUIRE) == 1;
         }
         seen = 0;
-        if (__atomic_compare_exchange_n(&p->token, &seen, 2, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+        if (__atomic_compare_exchange_n(&p->token, &seen, 2, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED) ||
             seen == 2) {
             futex_wait(&p->token, 2, deadline);
         }
@@ -133,7 +137,8 @@ static void *linux_thread_main(void *arg)
     return NULL;
 }
 
-static int linux_thread_start(void **thread, const char *name, size_t stack, void (*fn)(void *arg), void *arg)
+static int linux_thread_start(void **thread, const char *name, size_t stack, void (*fn)(void *arg),
+                              void *arg)
 {
     struct linux_thread *t = sp__zalloc(sizeof(*t));
     pthread_attr_t attr;
@@ -175,7 +180,8 @@ static void linux_thread_join(void *thread)
 
 static int linux_watch(int fd, void *target)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = target}};
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                             .data = {.ptr = target}};
 
     return epoll_ctl(linux_epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : SP_OK;
 }
@@ -204,7 +210,8 @@ static int linux_poller_open(void)
 
     linux_epoll = epoll_create1(EPOLL_CLOEXEC);
     linux_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (linux_epoll < 0 || linux_wake < 0 || epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_wake, &ev) < 0) {
+    if (linux_epoll < 0 || linux_wake < 0 ||
+        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_wake, &ev) < 0) {
         rc = -errno;
         linux_poller_close();
         return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The simulated platform: one thread, a virtual clock that moves only when nothing can run, and a seeded order. With the
-/// same seed and the same calls, a run is the same to the last step.
+/// The simulated platform: one thread, a virtual clock that moves only when nothing can run, and a
+/// seeded order. With the same seed and the same calls, a run is the same to the last step.
 #ifndef SP_CORE_PLATFORM_SIM_H
 #define SP_CORE_PLATFORM_SIM_H
 

@@ -11,7 +11,8 @@
 /// How many blocks a magazine keeps; twice as many is full, and half of that goes to the depot.
 static const unsigned pool_keep[SP__CLASSES] = {64, 32, 16, 8, 4, 2, 1, 1};
 
-/// Most batches that the depot keeps of a class (a batch is pool_keep blocks): at most about 25 MiB in all.
+/// Most batches that the depot keeps of a class (a batch is pool_keep blocks): at most about 25 MiB
+/// in all.
 static const unsigned pool_depot_max[SP__CLASSES] = {256, 64, 32, 16, 8, 4, 2, 1};
 
 struct pool_batch {

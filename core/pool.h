@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// Memory for messages: blocks of a few size classes, cached per thread in magazines and handed between threads in
-/// batches through a depot, so that memory freed by one thread and allocated by another costs one lock a batch. [any]
+/// Memory for messages: blocks of a few size classes, cached per thread in magazines and handed
+/// between threads in batches through a depot, so that memory freed by one thread and allocated by
+/// another costs one lock a batch. [any]
 #ifndef SP_CORE_POOL_H
 #define SP_CORE_POOL_H
 
@@ -29,7 +30,8 @@ unsigned sp__pool_class(size_t size);
 void *sp__pool_alloc(size_t size);
 void sp__pool_free(void *p, size_t size);
 
-/// Gives what a thread has cached to the depot; frees what the depot holds (nothing else is running then).
+/// Gives what a thread has cached to the depot; frees what the depot holds (nothing else is running
+/// then).
 void sp__pool_flush(struct sp__thread *t);
 void sp__pool_drain(void);
 

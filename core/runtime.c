@@ -197,14 +197,17 @@ void sp_fini(void)
 
 int sp_run_once(int timeout_ms)
 {
-    int64_t deadline = timeout_ms < 0 ? SP__NEVER : timeout_ms == 0 ? 0 : sp__now() + timeout_ms * SP__MS;
+    int64_t deadline = timeout_ms < 0    ? SP__NEVER
+                       : timeout_ms == 0 ? 0
+                                         : sp__now() + timeout_ms * SP__MS;
     int rc = sp__runtime_start();
 
     if (rc < 0) {
         return rc;
     }
     if (sp__config()->threads != 0 && !sp__platform->simulated) {
-        return sp__fail(SP_ESTATE, "run_once: the library has threads of its own (set \"threads\" to 0)");
+        return sp__fail(SP_ESTATE,
+                        "run_once: the library has threads of its own (set \"threads\" to 0)");
     }
     return sp__may_block() ? sp__drive(deadline) : SP_ESTATE;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// Run queues, workers and the poller. Each thread runs its own queue; the shared queue is for what a thread may not or
-/// shall not run itself. The lock guards only scheduling, never the running of an actor. [any]
+/// Run queues, workers and the poller. Each thread runs its own queue; the shared queue is for what
+/// a thread may not or shall not run itself. The lock guards only scheduling, never the running of
+/// an actor. [any]
 #include "sched.h"
 
 #include "config.h"
@@ -15,6 +16,7 @@
 #define WORKERS_MAX 64
 #define FAIR_TURNS 61   // after as many turns the shared queue and the poller have their turn
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call
+#define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
 #define POLL_MAX 64
 
@@ -22,10 +24,10 @@ static struct {
     pthread_mutex_t lock;
     struct sp__actor *head; ///< shared queue, linked by sp__actor.link
     struct sp__actor *tail;
-    unsigned waiting;       ///< in the shared queue
+    unsigned waiting; ///< in the shared queue
     struct sp__thread *idle;
-    bool poller_busy;       ///< somebody polls or hands out reports
-    bool poller_asleep;     ///< … and sleeps in it
+    bool poller_busy;   ///< somebody polls or hands out reports
+    bool poller_asleep; ///< … and sleeps in it
     bool stop;
     int max;
     int count;
@@ -50,10 +52,33 @@ static void local_push(struct sp__thread *t, struct sp__actor *a)
     t->run_tail = a;
 }
 
+/// The actor that was just scheduled goes first; who was there goes to the tail.
+static void local_push_next(struct sp__thread *t, struct sp__actor *a)
+{
+    if (t->run_next != NULL) {
+        local_push(t, t->run_next);
+    }
+    t->run_next = a;
+}
+
+static bool local_any(const struct sp__thread *t)
+{
+    return t->run_next != NULL || t->run_head != NULL;
+}
+
 static struct sp__actor *local_pop(struct sp__thread *t)
 {
-    struct sp__actor *a = t->run_head;
+    struct sp__actor *a = t->run_next;
 
+    if (a != NULL) {
+        t->run_next = NULL;
+        if (++t->run_chain < CHAIN_MAX || t->run_head == NULL) {
+            return a;
+        }
+        local_push(t, a); // It had its share in a row: the others first.
+    }
+    t->run_chain = 0;
+    a = t->run_head;
     if (a != NULL) {
         t->run_head = a->link;
         if (t->run_head == NULL) {
@@ -71,7 +96,8 @@ static struct sp__actor *shared_take(void)
 
     (void)pthread_mutex_lock(&sched.lock);
     a = sched.head;
-    for (size_t skip = sched.waiting > 1 ? sp__platform->choose(sched.waiting) : 0; skip > 0; skip--) {
+    for (size_t skip = sched.waiting > 1 ? sp__platform->choose(sched.waiting) : 0; skip > 0;
+         skip--) {
         prev = a;
         a = a->link;
     }
@@ -98,8 +124,8 @@ static void worker_start(void)
 
     (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
     if (i >= sched.max || sched.stop ||
-        sp__platform->thread_start(&sched.workers[i], name, (size_t)sp__config()->thread_stack, sched_worker,
-                                   NULL) < 0) {
+        sp__platform->thread_start(&sched.workers[i], name, (size_t)sp__config()->thread_stack,
+                                   sched_worker, NULL) < 0) {
         return;
     }
     sched.count++;
@@ -152,8 +178,13 @@ static void shared_push(struct sp__actor *first)
 
 static void local_flush(struct sp__thread *t)
 {
-    struct sp__actor *first = t->run_head;
+    struct sp__actor *first;
 
+    if (t->run_next != NULL) {
+        local_push(t, t->run_next);
+        t->run_next = NULL;
+    }
+    first = t->run_head;
     t->run_head = NULL;
     t->run_tail = NULL;
     if (first != NULL) {
@@ -169,7 +200,7 @@ void sp__schedule(struct sp__actor *a)
         a->link = NULL;
         shared_push(a);
     } else {
-        local_push(t, a);
+        local_push_next(t, a);
     }
 }
 
@@ -181,7 +212,8 @@ static void sched_run(struct sp__thread *t, struct sp__actor *a)
     bool user = a->user_code;
 
     if (user) {
-        // The user's code may take long: what waits here goes to the others, and somebody else shall poll.
+        // The user's code may take long: what waits here goes to the others, and somebody else
+        // shall poll.
         local_flush(t);
         sp__need_worker();
         t->in_user = true;
@@ -198,7 +230,7 @@ void sp__run_here(bool in_place)
 {
     struct sp__thread *t = sp__self();
 
-    if (t == NULL || t->running || t->run_head == NULL) {
+    if (t == NULL || t->running || !local_any(t)) {
         return;
     }
     if (sp__platform->simulated && sp__platform->choose(2) == 0) {
@@ -227,7 +259,8 @@ static void zombies_drop(struct sp__watch *w)
     }
 }
 
-/// Polls once, as the one poller, and posts what is ready and due. `poller_busy` was set by the caller.
+/// Polls once, as the one poller, and posts what is ready and due. `poller_busy` was set by the
+/// caller.
 static void sched_poll(struct sp__thread *t, int64_t deadline)
 {
     struct sp__ready ready[POLL_MAX];
@@ -236,7 +269,8 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     struct sp__thread *heir = NULL;
     int n;
 
-    // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token here.
+    // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token
+    // here.
     atomic_store_explicit(&t->polling, true, memory_order_seq_cst);
     if (sp__platform->park(&t->parker, 0)) {
         deadline = 0;
@@ -355,7 +389,7 @@ static void sched_worker(void *arg)
     }
     while (!stop) {
         (void)sched_turn(t, SP__NEVER);
-        if (t->run_head == NULL) {
+        if (!local_any(t)) {
             (void)pthread_mutex_lock(&sched.lock);
             stop = sched.stop && sched.head == NULL;
             (void)pthread_mutex_unlock(&sched.lock);
@@ -398,7 +432,7 @@ int sp__drive(int64_t deadline)
         ran += one;
         // What became ready while we waited is run too; then the caller has its turn.
         (void)pthread_mutex_lock(&sched.lock);
-        more = t->run_head != NULL || (sched.head != NULL && ran < FAIR_TURNS);
+        more = local_any(t) || (sched.head != NULL && ran < FAIR_TURNS);
         (void)pthread_mutex_unlock(&sched.lock);
     }
     t->running = false;

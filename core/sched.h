@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Who runs actors: workers, started late and few; application threads in place; with "threads" = 0 the application's calls.
-/// And who polls: one thread at a time.
+/// Who runs actors: workers, started late and few; application threads in place; with "threads" = 0
+/// the application's calls. And who polls: one thread at a time.
 #ifndef SP_CORE_SCHED_H
 #define SP_CORE_SCHED_H
 
@@ -15,19 +15,22 @@ int sp__sched_start(int threads);
 /// Ends the workers. Everything must be at rest.
 void sp__sched_stop(void);
 
-/// Takes over an actor that is not idle any more. On a thread that runs actors it is queued there (user code: on the
-/// workers' queue if this is an application's thread); else on this thread, for sp__run_here.
+/// Takes over an actor that is not idle any more. On a thread that runs actors it is queued there
+/// (user code: on the workers' queue if this is an application's thread); else on this thread, for
+/// sp__run_here.
 void sp__schedule(struct sp__actor *a);
 
-/// Ends an API call that posted: runs what it scheduled on this thread, within a budget, the rest on the workers. With
-/// `in_place` false all of it goes to the workers.
+/// Ends an API call that posted: runs what it scheduled on this thread, within a budget, the rest
+/// on the workers. With `in_place` false all of it goes to the workers.
 void sp__run_here(bool in_place);
 
-/// Sleeps until the thread is woken (sp__thread_wake) or the deadline; with "threads" = 0 it drives meanwhile. False: the
-/// deadline passed. May return early: the caller looks at its condition again.
+/// Sleeps until the thread is woken (sp__thread_wake) or the deadline; with "threads" = 0 it drives
+/// meanwhile. False: the deadline passed. May return early: the caller looks at its condition
+/// again.
 bool sp__wait(int64_t deadline);
 
-/// Runs what is due, and polls, waiting at most until `deadline`. Returns how many actors ran. For "threads" = 0.
+/// Runs what is due, and polls, waiting at most until `deadline`. Returns how many actors ran. For
+/// "threads" = 0.
 int sp__drive(int64_t deadline);
 
 /// There must be a thread that polls: starts the first worker if there is none.
@@ -35,12 +38,12 @@ void sp__need_worker(void);
 /// Ends the poller's sleep, because a timer became due earlier.
 void sp__poller_kick(void);
 
-/// An fd in the readiness set, embedded in the object that it is about. While it is open, and as long as a report about it
-/// may be under way, it holds a reference of that object.
+/// An fd in the readiness set, embedded in the object that it is about. While it is open, and as
+/// long as a report about it may be under way, it holds a reference of that object.
 struct sp__watch {
     struct sp__object *obj;
     void (*ready)(struct sp__watch *w, unsigned ready); ///< on the polling thread; only posts
-    int fd; ///< -1: not open
+    int fd;                                             ///< -1: not open
     struct sp__watch *zombie;
 };
 /// Opens and closes. Close is idempotent; afterwards the fd may be closed. Negative errno.

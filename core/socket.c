@@ -81,7 +81,8 @@ static void sock_unpause(struct sp__sock *s, struct sp__pipe *p)
 {
     struct sp__pipe *prev = NULL;
 
-    for (struct sp__pipe *at = s->paused_head; at != NULL && p->paused; prev = at, at = at->paused_next) {
+    for (struct sp__pipe *at = s->paused_head; at != NULL && p->paused;
+         prev = at, at = at->paused_next) {
         if (at != p) {
             continue;
         }
@@ -201,7 +202,8 @@ static void sock_end(struct sp__sock *s)
     }
 }
 
-/// The last pipe is gone: nobody but handles of threads and pending events holds the socket any more.
+/// The last pipe is gone: nobody but handles of threads and pending events holds the socket any
+/// more.
 static void sock_done(struct sp__sock *s)
 {
     struct sp__thread *t;
@@ -361,7 +363,8 @@ static void call_on_event(struct sp__event *ev)
     sp__thread_wake(caller);
 }
 
-int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg), void *arg)
+int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg),
+                  void *arg)
 {
     struct sock_call call = {.sock = s, .fn = fn, .arg = arg, .caller = sp__self()};
 
@@ -414,10 +417,11 @@ static void sock_name(struct sp__sock *s)
 static void protocol_defaults(struct sp__sock *s, void *state, uint32_t ctx)
 {
     for (size_t i = 0; i < s->ops->option_count; i++) {
-        const sp_option *o =
-            (const sp_option *)(const void *)((const char *)s->ops->options + i * s->ops->option_size);
+        const sp_option *o = (const sp_option *)(const void *)((const char *)s->ops->options +
+                                                               i * s->ops->option_size);
 
-        if ((o->flags & SP_OPTION_CTX) == ctx && (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL)) {
+        if ((o->flags & SP_OPTION_CTX) == ctx &&
+            (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL)) {
             memcpy((char *)state + o->offset, &o->def, sizeof(o->def));
         }
     }

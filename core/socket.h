@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/// Sockets, contexts, endpoints and pipes, as the core keeps them. One actor a socket owns all of their control state
-/// ("the socket's actor"); two more a pipe do its input and output; one a socket calls the user's functions.
+/// Sockets, contexts, endpoints and pipes, as the core keeps them. One actor a socket owns all of
+/// their control state
+/// ("the socket's actor"); two more a pipe do its input and output; one a socket calls the user's
+/// functions.
 ///
-/// Locks: sock->lock guards what other threads read (lists, results of dialling, names); ctx->lock is the receivers' and
-/// blocked senders'. Neither is held while another one, a plugin or the user is called.
+/// Locks: sock->lock guards what other threads read (lists, results of dialling, names); ctx->lock
+/// is the receivers' and blocked senders'. Neither is held while another one, a plugin or the user
+/// is called.
 #ifndef SP_CORE_SOCKET_H
 #define SP_CORE_SOCKET_H
 
@@ -20,12 +23,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/// Single-writer counters that other threads may read: relaxed load and store, no read-modify-write.
+/// Single-writer counters that other threads may read: relaxed load and store, no
+/// read-modify-write.
 typedef _Atomic uint64_t sp__counter;
 
 static inline void sp__count(sp__counter *c, uint64_t n)
 {
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 static inline uint64_t sp__counted(const sp__counter *c)
@@ -53,15 +58,17 @@ struct sp__ctx {
     struct sp__sock *sock;
     struct sp__port tx_port; ///< messages from senders to the socket's actor
 
-    // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went away.
+    // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went
+    // away.
     _Atomic int64_t credit;
 
     // The socket's actor.
-    sp_batch pending;    ///< accepted, not taken by the protocol
-    sp_batch delivered;  ///< by the protocol, not published yet
-    uint32_t round;      ///< the question that is being asked (SP_PROTO_ASKS)
+    sp_batch pending;   ///< accepted, not taken by the protocol
+    sp_batch delivered; ///< by the protocol, not published yet
+    uint32_t round;     ///< the question that is being asked (SP_PROTO_ASKS)
 
-    // From the actor to receivers: NULL, the mark RX_WAITING, or a list, newest first (as an actor's inbox).
+    // From the actor to receivers: NULL, the mark RX_WAITING, or a list, newest first (as an
+    // actor's inbox).
     _Atomic(struct sp__node *) rxq;
     _Atomic uint64_t rx_in;  ///< cost of all that was delivered; written by the actor
     _Atomic uint64_t rx_out; ///< cost of all that was taken; written under `lock`
@@ -69,19 +76,19 @@ struct sp__ctx {
     struct sp__event space;  ///< receivers made room
 
     pthread_mutex_t lock;
-    sp_batch local;          ///< received, oldest first; under the lock, as all below
+    sp_batch local; ///< received, oldest first; under the lock, as all below
     struct sp__waiter *receivers;
     struct sp__waiter *senders;
-    atomic_bool closed;      ///< written under the lock
-    bool may_reply;          ///< SP_PROTO_REPLIES: a request was received and not answered
+    atomic_bool closed; ///< written under the lock
+    bool may_reply;     ///< SP_PROTO_REPLIES: a request was received and not answered
     uint32_t reply_len;
     uint32_t reply_peer;
     unsigned char reply_header[SP_HEADER_MAX];
-    bool asking;             ///< SP_PROTO_ASKS: a question is under way
-    uint32_t asked;          ///< number of the last question
-    sp__counter entered;     ///< messages delivered to this context; written by the actor
-    sp__counter taken;       ///< messages that receivers took
-    sp__counter stale;       ///< answers to an earlier question that receivers found
+    bool asking;         ///< SP_PROTO_ASKS: a question is under way
+    uint32_t asked;      ///< number of the last question
+    sp__counter entered; ///< messages delivered to this context; written by the actor
+    sp__counter taken;   ///< messages that receivers took
+    sp__counter stale;   ///< answers to an earlier question that receivers found
 };
 
 int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state);
@@ -115,7 +122,7 @@ enum sp__pipe_state {
     SP__PIPE_SHAKING, ///< connecting, exchanging hellos
     SP__PIPE_ASKED,   ///< the user is asked whether it may join
     SP__PIPE_UP,
-    SP__PIPE_ENDING,  ///< its two actors are told to stop
+    SP__PIPE_ENDING, ///< its two actors are told to stop
     SP__PIPE_GONE
 };
 
@@ -127,14 +134,14 @@ struct sp__pipe {
     const sp_transport_ops *ops;
 
     // The socket's actor.
-    struct sp__pipe *next;  ///< of the socket; written under sock->lock
+    struct sp__pipe *next; ///< of the socket; written under sock->lock
     struct sp__pipe *prev;
     struct sp__pipe *hash_next;
     struct sp__pipe *paused_next;
     bool paused;
-    _Atomic int state;      ///< enum sp__pipe_state; written by the socket's actor only
-    bool added;             ///< the protocol knows it
-    bool told;              ///< the user was asked or told about it
+    _Atomic int state; ///< enum sp__pipe_state; written by the socket's actor only
+    bool added;        ///< the protocol knows it
+    bool told;         ///< the user was asked or told about it
     bool rx_gone;
     bool tx_gone;
     bool opened;            ///< the transport has state to free
@@ -173,7 +180,7 @@ struct sp__pipe {
     atomic_bool tx_want; ///< wants to hear of readiness
     bool tx_over;
     bool tx_failed;
-    bool tx_eager;       ///< report every write
+    bool tx_eager; ///< report every write
     sp_batch txq;
     uint64_t txq_cost;
     uint64_t txq_bytes;
@@ -185,7 +192,7 @@ struct sp__pipe {
     bool user_added;
 
     struct sp__watch watch;
-    sp_cause cause;      ///< of a failed handshake; handed over with rx_note
+    sp_cause cause; ///< of a failed handshake; handed over with rx_note
     int64_t uid;
     int64_t gid;
     int64_t pid;
@@ -203,7 +210,8 @@ struct sp__pipe {
 void sp__pipe_ids_begin(void);
 /// A new pipe of an endpoint, in no list; NULL: no memory.
 struct sp__pipe *sp__pipe_new(struct sp__ep *ep);
-/// Takes it into the socket and starts its handshake, or gives an unused one back. The socket's actor, as all below.
+/// Takes it into the socket and starts its handshake, or gives an unused one back. The socket's
+/// actor, as all below.
 void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms);
 void sp__pipe_cancel(struct sp__pipe *p);
 /// Ends it because of `err`. Idempotent; the protocol hears of it later.
@@ -214,13 +222,13 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
 void sp__pipe_flush(struct sp__pipe *p);
 /// Offers the protocol what it left.
 void sp__pipe_offer(struct sp__pipe *p);
-void sp__pipe_ready(struct sp__pipe *p, unsigned ready);   ///< [any]
-void sp__pipe_user_close(struct sp__pipe *p);               ///< [any]
+void sp__pipe_ready(struct sp__pipe *p, unsigned ready); ///< [any]
+void sp__pipe_user_close(struct sp__pipe *p);            ///< [any]
 
 /* ------------------------------------------------------------------ Endpoints */
 
 enum sp__ep_counter {
-    SP__EP_CONNECT,    ///< connected or accepted
+    SP__EP_CONNECT, ///< connected or accepted
     SP__EP_REFUSED,
     SP__EP_DISCONNECT,
     SP__EP_CANCELED,
@@ -254,9 +262,9 @@ struct sp__ep {
 
     // Under sock->lock.
     struct sp__ep *next;
-    bool started;        ///< options are fixed
-    bool waited;         ///< somebody waits for the result of the first dial
-    bool settled;        ///< … which is there
+    bool started; ///< options are fixed
+    bool waited;  ///< somebody waits for the result of the first dial
+    bool settled; ///< … which is there
     int result;
     char cause[256];
     struct sp__waiter *waiters;
@@ -266,11 +274,11 @@ struct sp__ep {
     bool running;
     bool closed;
     bool inited;
-    bool background;     ///< dial again after a failure of the first attempt too
+    bool background;       ///< dial again after a failure of the first attempt too
     struct sp__pipe *pipe; ///< a dialer's
-    unsigned shaking;    ///< unfinished handshakes
-    unsigned pipes;      ///< of this endpoint
-    int64_t backoff;     ///< ms
+    unsigned shaking;      ///< unfinished handshakes
+    unsigned pipes;        ///< of this endpoint
+    int64_t backoff;       ///< ms
     struct sp__timer timer;
     sp_timer_ref *timers; ///< the plugin's
     struct sp__event ev;
@@ -286,9 +294,9 @@ int sp__ep_listen(struct sp__ep *ep);
 int sp__ep_dial(struct sp__ep *ep, bool wait);
 /// Closes it soon. [any]
 void sp__ep_close(struct sp__ep *ep);
-void sp__ep_close_now(struct sp__ep *ep);                       ///< the socket's actor, as below
-void sp__ep_ready(struct sp__ep *ep);                           ///< [any]
-void sp__ep_linger(struct sp__ep *ep);                          ///< a listener frees its address, and keeps its pipes
+void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below
+void sp__ep_ready(struct sp__ep *ep);     ///< [any]
+void sp__ep_linger(struct sp__ep *ep);    ///< a listener frees its address, and keeps its pipes
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p);
 void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up);
 
@@ -324,13 +332,13 @@ struct sp__sock {
     enum sp__sock_state state;
     struct sp__pipe **hash;
     size_t hash_size;
-    size_t linked;       ///< pipes in the hash
+    size_t linked; ///< pipes in the hash
     struct sp__pipe *paused_head;
     struct sp__pipe *paused_tail;
-    bool last_offer;     ///< what a gone pipe left is offered, beyond the queue's size
-    bool rx_full;        ///< a deliver found no room since the last look
-    bool tx_again;       ///< offer what is pending
-    bool rx_again;       ///< offer what is held
+    bool last_offer; ///< what a gone pipe left is offered, beyond the queue's size
+    bool rx_full;    ///< a deliver found no room since the last look
+    bool tx_again;   ///< offer what is pending
+    bool rx_again;   ///< offer what is held
     bool settling;
     bool inited;
     unsigned shaking;
@@ -343,12 +351,12 @@ struct sp__sock {
     atomic_uint peers;   ///< pipes that are up
     atomic_bool watched; ///< there is a function for pipe events
     pthread_mutex_t lock;
-    struct sp__pipe *pipes; ///< under the lock
-    struct sp__ep *eps;     ///< under the lock
-    char name[64];          ///< under the lock
+    struct sp__pipe *pipes;          ///< under the lock
+    struct sp__ep *eps;              ///< under the lock
+    char name[64];                   ///< under the lock
     struct sp__object *next_closing; ///< sp_fini's list
     struct sp__waiter *closers;
-    bool no_eps;            ///< under the lock: it closes, no endpoint may be made
+    bool no_eps; ///< under the lock: it closes, no endpoint may be made
     bool done;
 
     // The user's actor.
@@ -378,9 +386,11 @@ bool sp__sock_shut(struct sp__sock *s);
 void sp__sock_wait(struct sp__sock *s);
 
 /// Runs `fn` in an actor of the socket and waits for its result. SP_ESTATE from a callback.
-int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg), void *arg);
+int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg),
+                  void *arg);
 
-/// Ends every visit of the socket's actor: publishes, offers again what was left, looks after the end of lingering.
+/// Ends every visit of the socket's actor: publishes, offers again what was left, looks after the
+/// end of lingering.
 void sp__sock_settle(struct sp__sock *s);
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
 struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id);

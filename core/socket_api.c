@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The public functions on sockets, endpoints and pipes: look the handle up, call the core, leave. [any]
+/// The public functions on sockets, endpoints and pipes: look the handle up, call the core, leave.
+/// [any]
 #include "error.h"
 #include "platform.h"
 #include "socket.h"
@@ -99,7 +100,8 @@ static int ep_start(uint64_t id, enum sp__kind kind, int flags)
     if (rc < 0) {
         return rc;
     }
-    rc = kind == SP__KIND_LISTENER ? sp__ep_listen(ep) : sp__ep_dial(ep, (flags & SP_NONBLOCK) == 0);
+    rc = kind == SP__KIND_LISTENER ? sp__ep_listen(ep)
+                                   : sp__ep_dial(ep, (flags & SP_NONBLOCK) == 0);
     sp__leave();
     return rc;
 }
@@ -118,7 +120,8 @@ static int ep_close(uint64_t id, enum sp__kind kind)
 }
 
 /// New and start in one; on failure nothing is left.
-static int ep_make_and_start(sp_socket s, const char *url, enum sp__kind kind, int flags, uint64_t *id)
+static int ep_make_and_start(sp_socket s, const char *url, enum sp__kind kind, int flags,
+                             uint64_t *id)
 {
     int rc = ep_make(s, url, kind == SP__KIND_DIALER, id);
 
@@ -135,12 +138,14 @@ static int ep_make_and_start(sp_socket s, const char *url, enum sp__kind kind, i
 
 int sp_listener_new(sp_listener *l, sp_socket s, const char *url)
 {
-    return l != NULL ? ep_make(s, url, false, &l->id) : sp__fail(SP_EINVAL, "listener: no place for the result");
+    return l != NULL ? ep_make(s, url, false, &l->id)
+                     : sp__fail(SP_EINVAL, "listener: no place for the result");
 }
 
 int sp_dialer_new(sp_dialer *d, sp_socket s, const char *url)
 {
-    return d != NULL ? ep_make(s, url, true, &d->id) : sp__fail(SP_EINVAL, "dialer: no place for the result");
+    return d != NULL ? ep_make(s, url, true, &d->id)
+                     : sp__fail(SP_EINVAL, "dialer: no place for the result");
 }
 
 int sp_listener_start(sp_listener l)
@@ -280,8 +285,9 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
     (void)pthread_mutex_unlock(&sock->lock);
     *n = count;
     sp__leave();
-    return count > room && info != NULL ? sp__fail(SP_EMSGSIZE, "peers: %zu are there, room for %zu", count, room)
-                                        : SP_OK;
+    return count > room && info != NULL
+               ? sp__fail(SP_EMSGSIZE, "peers: %zu are there, room for %zu", count, room)
+               : SP_OK;
 }
 
 /* ------------------------------------------------------------------ Messages */

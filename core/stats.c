@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Statistics as a JSON tree. Reads single counters of running actors (relaxed) and lists under the sockets' locks, so it
-/// never stops anybody; exact at rest.
+/// Statistics as a JSON tree. Reads single counters of running actors (relaxed) and lists under the
+/// sockets' locks, so it never stops anybody; exact at rest.
 #include "error.h"
 #include "json.h"
 #include "platform.h"
@@ -15,15 +15,23 @@
 #include <stdio.h>
 
 static const char *const discard_names[SP_DISCARD_REASONS] = {
-    [SP_DISCARD_NO_PEER] = "no_peer",     [SP_DISCARD_PEER_GONE] = "peer_gone", [SP_DISCARD_FULL] = "full",
-    [SP_DISCARD_STALE] = "stale",         [SP_DISCARD_MALFORMED] = "malformed", [SP_DISCARD_TTL] = "ttl",
-    [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",         [SP_DISCARD_CANCELED] = "canceled",
+    [SP_DISCARD_NO_PEER] = "no_peer",     [SP_DISCARD_PEER_GONE] = "peer_gone",
+    [SP_DISCARD_FULL] = "full",           [SP_DISCARD_STALE] = "stale",
+    [SP_DISCARD_MALFORMED] = "malformed", [SP_DISCARD_TTL] = "ttl",
+    [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",
+    [SP_DISCARD_CANCELED] = "canceled",
 };
 
 static const char *const ep_names[SP__EP_COUNTERS] = {
-    [SP__EP_CONNECT] = "connect",   [SP__EP_REFUSED] = "refused", [SP__EP_DISCONNECT] = "disconnect",
-    [SP__EP_CANCELED] = "canceled", [SP__EP_TIMEOUT] = "timeout", [SP__EP_PROTO] = "proto",
-    [SP__EP_AUTH] = "auth",         [SP__EP_OOM] = "oom",         [SP__EP_REJECT] = "reject",
+    [SP__EP_CONNECT] = "connect",
+    [SP__EP_REFUSED] = "refused",
+    [SP__EP_DISCONNECT] = "disconnect",
+    [SP__EP_CANCELED] = "canceled",
+    [SP__EP_TIMEOUT] = "timeout",
+    [SP__EP_PROTO] = "proto",
+    [SP__EP_AUTH] = "auth",
+    [SP__EP_OOM] = "oom",
+    [SP__EP_REJECT] = "reject",
     [SP__EP_OTHER] = "other",
 };
 
@@ -61,7 +69,8 @@ static void add_ep(struct sp__json *o, const struct sp__ep *ep)
     }
 }
 
-static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counter *drops, uint64_t stale)
+static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counter *drops,
+                          uint64_t stale)
 {
     struct sp__json *d = sp__json_add_object(o, name);
     uint64_t sum = 0;
@@ -75,7 +84,8 @@ static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counte
     return sum;
 }
 
-/// The two equations (architecture, rule 9), with what is queued as the rest that is neither written nor dropped.
+/// The two equations (architecture, rule 9), with what is queued as the rest that is neither
+/// written nor dropped.
 static void add_totals(struct sp__json *o, struct sp__sock *s)
 {
     uint64_t tx[2] = {sp__counted(&s->tx_msgs), sp__counted(&s->tx_bytes)};
@@ -106,7 +116,8 @@ static void add_queues(struct sp__json *o, struct sp__sock *s)
     }
     add(o, "tx_queued", pipes + sp__counted(&s->pending_depth));
     add(o, "rx_queued",
-        sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale) + sp__counted(&s->held_depth));
+        sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale) +
+            sp__counted(&s->held_depth));
 }
 
 static void add_sock(struct sp__json *o, struct sp__sock *s)

@@ -50,7 +50,8 @@ static struct sp__thread *thread_new(void)
     }
     atomic_store_explicit(&t->taken, true, memory_order_relaxed);
     t->next = atomic_load_explicit(&thread_list, memory_order_relaxed);
-    // Release: who finds the record in the list sees it whole (pairs with the acquire in sp__threads).
+    // Release: who finds the record in the list sees it whole (pairs with the acquire in
+    // sp__threads).
     while (!atomic_compare_exchange_weak_explicit(&thread_list, &t->next, t, memory_order_release,
                                                   memory_order_relaxed)) {
     }
@@ -85,7 +86,8 @@ struct sp__thread *sp__self(void)
 void sp__thread_wake(struct sp__thread *t)
 {
     sp__platform->unpark(&t->parker);
-    // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two sees the other.
+    // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two
+    // sees the other.
     if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {
         sp__platform->poller_wake();
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// What the library keeps for each thread that calls it or works for it. A record is made at a thread's first call and used
-/// again by another thread after that one ended; it is never freed, so that other threads may read it at any time.
+/// What the library keeps for each thread that calls it or works for it. A record is made at a
+/// thread's first call and used again by another thread after that one ended; it is never freed, so
+/// that other threads may read it at any time.
 #ifndef SP_CORE_THREAD_H
 #define SP_CORE_THREAD_H
 
@@ -16,23 +17,26 @@ struct sp__actor;
 
 struct sp__thread {
     // The owner's.
-    struct sp__actor *run_head; ///< actors to run on this thread, in order
+    struct sp__actor
+        *run_next;      ///< the actor that was scheduled last: its messages are still in the cache
+    unsigned run_chain; ///< how often in a row it was taken from there
+    struct sp__actor *run_head; ///< actors to run on this thread after it, in order
     struct sp__actor *run_tail;
-    bool running;               ///< inside the run loop: posts are queued, never run in place
-    bool in_user;               ///< inside a user's callback: blocking calls give SP_ESTATE
-    bool worker;                ///< a thread of the library
-    unsigned depth;             ///< hazards in use
-    unsigned turn;              ///< turns of the run loop, for fairness
-    void *scratch;              ///< 64 KiB, made when first wanted
+    bool running;   ///< inside the run loop: posts are queued, never run in place
+    bool in_user;   ///< inside a user's callback: blocking calls give SP_ESTATE
+    bool worker;    ///< a thread of the library
+    unsigned depth; ///< hazards in use
+    unsigned turn;  ///< turns of the run loop, for fairness
+    void *scratch;  ///< 64 KiB, made when first wanted
     struct sp__magazine magazines[SP__CLASSES];
 
     // Read by others.
     struct sp__parker parker;
-    atomic_bool polling;               ///< sleeps in the poller: to be woken through it
+    atomic_bool polling;                 ///< sleeps in the poller: to be woken through it
     _Atomic(void *) hazard[SP__HAZARDS]; ///< objects that a call of this thread uses
-    atomic_bool taken;                 ///< a live thread owns this record
-    struct sp__thread *next;           ///< list of all records; written once
-    struct sp__thread *idle_next;      ///< list of idle threads; under the scheduler's lock
+    atomic_bool taken;                   ///< a live thread owns this record
+    struct sp__thread *next;             ///< list of all records; written once
+    struct sp__thread *idle_next;        ///< list of idle threads; under the scheduler's lock
     bool idle;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// A binary heap of timers under one lock: arming is rare (ticks, time-outs of connections), firing rarer. [any]
+/// A binary heap of timers under one lock: arming is rare (ticks, time-outs of connections), firing
+/// rarer. [any]
 #include "timer.h"
 
 #include "platform.h"
@@ -14,7 +15,8 @@ static struct {
     size_t n;
     size_t cap;
     size_t reserved;
-    _Atomic int64_t next; ///< the key of heap[0]; SP__NEVER; written under the lock, read by the poller
+    _Atomic int64_t
+        next; ///< the key of heap[0]; SP__NEVER; written under the lock, read by the poller
 } timers = {.lock = PTHREAD_MUTEX_INITIALIZER, .next = SP__NEVER};
 
 static void heap_put(size_t pos, struct sp__timer *t)
@@ -62,7 +64,8 @@ static void heap_remove(struct sp__timer *t)
 static void heap_publish_next(void)
 {
     // Relaxed: the poller looks again after a kick.
-    atomic_store_explicit(&timers.next, timers.n > 0 ? timers.heap[0]->when : SP__NEVER, memory_order_relaxed);
+    atomic_store_explicit(&timers.next, timers.n > 0 ? timers.heap[0]->when : SP__NEVER,
+                          memory_order_relaxed);
 }
 
 int sp__timer_reserve(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Timers that post an event to their owner's actor. Arm and cancel belong to the owner's actor; after a cancel the handler
-/// does nothing, even if the event is on its way.
+/// Timers that post an event to their owner's actor. Arm and cancel belong to the owner's actor;
+/// after a cancel the handler does nothing, even if the event is on its way.
 #ifndef SP_CORE_TIMER_H
 #define SP_CORE_TIMER_H
 
@@ -14,15 +14,16 @@ struct sp__timer {
     struct sp__event ev;
     struct sp__object *owner; ///< held while armed
     void (*fire)(struct sp__timer *t);
-    int64_t due;   ///< ns; the owner's
-    bool live;     ///< armed and not fired or cancelled; the owner's
-    int64_t when;  ///< key in the heap; under the heap's lock
-    size_t pos;    ///< place in the heap + 1; 0: not in it; under the heap's lock
+    int64_t due;  ///< ns; the owner's
+    bool live;    ///< armed and not fired or cancelled; the owner's
+    int64_t when; ///< key in the heap; under the heap's lock
+    size_t pos;   ///< place in the heap + 1; 0: not in it; under the heap's lock
 };
 
 void sp__timer_init(struct sp__timer *t, struct sp__actor *a, struct sp__object *owner,
                     void (*fire)(struct sp__timer *t));
-/// (Re)arms for an instant (ns, monotonic). Memory for the heap is reserved by sp__timer_reserve, so this cannot fail.
+/// (Re)arms for an instant (ns, monotonic). Memory for the heap is reserved by sp__timer_reserve,
+/// so this cannot fail.
 void sp__timer_arm(struct sp__timer *t, int64_t due);
 void sp__timer_cancel(struct sp__timer *t);
 

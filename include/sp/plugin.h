@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/// The plugin ABI, major 1 (experimental: it may change until it is frozen; rebuild plugins with the library).
+/// The plugin ABI, major 1 (experimental: it may change until it is frozen; rebuild plugins with
+/// the library).
 ///
-/// A plugin is a shared object that exports one function, `sp_plugin_entry_v1`, and links against no part of the library:
-/// all that it may call is in the host table (struct sp_host) that it is handed. Every struct that crosses the border
-/// starts with its size and grows only at its end.
+/// A plugin is a shared object that exports one function, `sp_plugin_entry_v1`, and links against
+/// no part of the library: all that it may call is in the host table (struct sp_host) that it is
+/// handed. Every struct that crosses the border starts with its size and grows only at its end.
 ///
 /// Thread classes, written at each slot and each host function:
-///   [any]      any thread, at any time
-///   [actor]    serial for one socket, on changing threads; no locks needed, no blocking, no system calls
-///   [io]       serial for one pipe direction or one endpoint, on changing threads; system calls that do not block
-///   [control]  load, unload, init, fini: while nothing else runs on the object
+/// - [any]: any thread, at any time.
+/// - [actor]: serial for one socket, on changing threads; no locks needed, no blocking, no calls
+///   into the system.
+/// - [io]: serial for one pipe direction, or with the socket's actor for an endpoint; on changing
+///   threads; calls into the system that do not block.
+/// - [control]: load, unload, init, fini: while nothing else runs on the object.
 #ifndef SP_PLUGIN_H
 #define SP_PLUGIN_H
 
@@ -31,16 +34,19 @@ typedef struct sp_host sp_host;
 
 /* ------------------------------------------------------------------ Messages and batches */
 
-/// The frozen head of a message. It holds no atomic: references are only taken and given back through the host.
+/// The frozen head of a message. It holds no atomic: references are only taken and given back
+/// through the host.
 struct sp_msg {
-    sp_msg *next;                  ///< link of the batch or queue that owns the message
-    void *owner;                   ///< the core's
-    unsigned char *data;           ///< first byte of the body; to be written only after host->msg_own
-    size_t len;                    ///< bytes of the body
-    uint16_t header_len;           ///< bytes of the header in use
-    uint16_t header_in;            ///< bytes at the end of `header` that came in front of the body and were not taken yet
-    uint32_t peer;                 ///< id of the pipe it came from, or shall go to; 0: none
-    unsigned char frame[16];       ///< for the transport that writes it: framing bytes, directly in front of the header
+    sp_msg *next;        ///< link of the batch or queue that owns the message
+    void *owner;         ///< the core's
+    unsigned char *data; ///< first byte of the body; to be written only after host->msg_own
+    size_t len;          ///< bytes of the body
+    uint16_t header_len; ///< bytes of the header in use
+    uint16_t header_in;  ///< bytes at the end of `header` that came in front of the body and were
+                         ///< not taken yet
+    uint32_t peer;       ///< id of the pipe it came from, or shall go to; 0: none
+    unsigned char frame[16]; ///< for the transport that writes it: framing bytes, directly in front
+                             ///< of the header
     unsigned char header[SP_HEADER_MAX];
 };
 
@@ -120,8 +126,8 @@ static inline void sp_store_u32(unsigned char *p, uint32_t v)
     p[3] = (unsigned char)v;
 }
 
-/// Takes one big-endian word off the front of what was received. SP_EPROTO: fewer than 4 bytes are left. The words taken
-/// may be appended to the header meanwhile.
+/// Takes one big-endian word off the front of what was received. SP_EPROTO: fewer than 4 bytes are
+/// left. The words taken may be appended to the header meanwhile.
 static inline int sp_msg_take_u32(sp_msg *m, uint32_t *v)
 {
     if (m->header_in >= 4) {
@@ -149,7 +155,8 @@ static inline int sp_msg_header_put_u32(sp_msg *m, uint32_t v)
     return SP_OK;
 }
 
-/// For a transport that hands the message itself over: its header now stands in front of the body, for the receiver.
+/// For a transport that hands the message itself over: its header now stands in front of the body,
+/// for the receiver.
 static inline void sp_msg_header_turn(sp_msg *m)
 {
     memmove(m->header + SP_HEADER_MAX - m->header_len, m->header, m->header_len);
@@ -208,7 +215,8 @@ typedef enum sp_discard {
     SP_DISCARD_REASONS    ///< how many there are
 } sp_discard;
 
-/// Where a failure happened, for the error chain: "connect", "bind", "hello: …". Plugins write it; the core prints it.
+/// Where a failure happened, for the error chain: "connect", "bind", "hello: …". Plugins write it;
+/// the core prints it.
 typedef struct sp_cause {
     char text[160];
 } sp_cause;
@@ -216,7 +224,8 @@ typedef struct sp_cause {
 /// Readiness bits.
 #define SP_READY_IN 1U
 #define SP_READY_OUT 2U
-#define SP_READY_HUP 4U ///< the peer closed or the connection failed: read until there is nothing more
+#define SP_READY_HUP                                                                               \
+    4U ///< the peer closed or the connection failed: read until there is nothing more
 
 /* ------------------------------------------------------------------ Options */
 
@@ -230,12 +239,14 @@ typedef enum sp_option_type {
 #define SP_OPTION_READONLY 1U
 #define SP_OPTION_CTX 2U ///< each context has its own, in the context's state
 
-/// One option. The core checks type and range, stores and loads the value; `int64_t` fields are loaded with sp_option_load.
+/// One option. The core checks type and range, stores and loads the value; `int64_t` fields are
+/// loaded with sp_option_load.
 typedef struct sp_option {
     const char *name;
     sp_option_type type;
     uint32_t flags;
-    size_t offset; ///< in the instance (protocol) or endpoint (transport), with SP_OPTION_CTX in the context
+    size_t offset; ///< in the instance (protocol) or endpoint (transport), with SP_OPTION_CTX in
+                   ///< the context
     int64_t def;
     int64_t min;
     int64_t max;
@@ -259,17 +270,21 @@ typedef struct sp_id_pair {
 
 /// When the core lets an application send.
 typedef enum sp_window {
-    SP_WINDOW_PIPES, ///< as much as the queues of all pipes take together; an unwritten message counts until it is written
-    SP_WINDOW_PEER,  ///< one message a context, as soon as there is a peer; counts until on_send took it
+    SP_WINDOW_PIPES, ///< as much as the queues of all pipes take together; an unwritten message
+                     ///< counts until it is written
+    SP_WINDOW_PEER,  ///< one message a context, as soon as there is a peer; counts until on_send
+                     ///< took it
     SP_WINDOW_OPEN   ///< "send-buffer" messages on their way to on_send, peer or not
 } sp_window;
 
-/// Receiving a message makes its header and peer the address of the context's next send, which takes it; a send without
-/// one is SP_ESTATE (REP, RESPONDENT).
+/// Receiving a message makes its header and peer the address of the context's next send, which
+/// takes it; a send without one is SP_ESTATE (REP, RESPONDENT).
 #define SP_PROTO_REPLIES 1U
-/// A send asks; only then may the context receive, and what answers an earlier question is discarded as stale (REQ).
+/// A send asks; only then may the context receive, and what answers an earlier question is
+/// discarded as stale (REQ).
 #define SP_PROTO_ASKS 2U
-/// What a removed pipe did not write goes back to the head of the context's queue instead of being discarded.
+/// What a removed pipe did not write goes back to the head of the context's queue instead of being
+/// discarded.
 #define SP_PROTO_REQUEUE 4U
 /// Not made for sending, or for receiving: the call is SP_ENOTSUP.
 #define SP_PROTO_NO_SEND 8U
@@ -289,20 +304,24 @@ struct sp_protocol_ops {
     size_t option_count;
     size_t option_size; ///< sizeof(sp_option)
 
-    /// [control] The socket is new: keep `host` and `sock`. Optional, as every slot that does not say "mandatory".
+    /// [control] The socket is new: keep `host` and `sock`. Optional, as every slot that does not
+    /// say "mandatory".
     int (*init)(void *self, const sp_host *host, sp_sock_ref *sock);
     /// [actor] Contexts. The socket's own context comes first.
     int (*ctx_open)(void *self, sp_ctx_ref *ctx);
     void (*ctx_close)(void *self, sp_ctx_ref *ctx);
     /// [actor] A peer of a matching type is there. Negative: refused.
     int (*pipe_add)(void *self, sp_pipe_ref *pipe);
-    /// [actor] The peer is gone; after the return the core discards or requeues what it did not write.
+    /// [actor] The peer is gone; after the return the core discards or requeues what it did not
+    /// write.
     void (*pipe_del)(void *self, sp_pipe_ref *pipe);
-    /// [actor] Mandatory unless NO_SEND. The application sends: take from the front of `out` what can be placed (pipe_send,
-    /// discard, or keep); the core keeps the rest and offers it again after pipe_add, on_writable and sock_resume.
+    /// [actor] Mandatory unless NO_SEND. The application sends: take from the front of `out` what
+    /// can be placed (pipe_send, discard, or keep); the core keeps the rest and offers it again
+    /// after pipe_add, on_writable and sock_resume.
     void (*on_send)(void *self, sp_ctx_ref *ctx, sp_batch *out);
-    /// [actor] Mandatory unless NO_RECV. Messages came: take from the front of `in`. What is left pauses the pipe until
-    /// pipe_resume, or until the receiver of the context whose deliver said SP_EAGAIN has taken something.
+    /// [actor] Mandatory unless NO_RECV. Messages came: take from the front of `in`. What is left
+    /// pauses the pipe until pipe_resume, or until the receiver of the context whose deliver said
+    /// SP_EAGAIN has taken something.
     void (*on_recv)(void *self, sp_pipe_ref *pipe, sp_batch *in);
     /// [actor] The pipe wrote something: pipe_send may take messages again.
     void (*on_writable)(void *self, sp_pipe_ref *pipe);
@@ -310,8 +329,8 @@ struct sp_protocol_ops {
     void (*on_timer)(void *self, void *cookie);
     /// [actor] An option of type SP_OPTION_BYTES is set. `p` is valid during the call.
     int (*on_option)(void *self, sp_ctx_ref *ctx, const char *name, const void *p, size_t n);
-    /// [actor] The socket closes: give back (discard) every message still held. No slot but pipe_del, ctx_close and fini
-    /// follows.
+    /// [actor] The socket closes: give back (discard) every message still held. No slot but
+    /// pipe_del, ctx_close and fini follows.
     void (*stop)(void *self);
     /// [control]
     void (*fini)(void *self);
@@ -324,62 +343,70 @@ struct sp_protocol_ops {
 /// What the core and the transport tell each other while a connection is made.
 typedef struct sp_handshake {
     size_t size;
-    sp_id_pair ids;       ///< in: what to say, what to expect
-    uint64_t recv_max;    ///< in: bytes of the largest message to accept; 0: any
-    uint16_t peer;        ///< out: what the peer said
-    int64_t uid;          ///< out: the peer's credentials, -1: not known
+    sp_id_pair ids;    ///< in: what to say, what to expect
+    uint64_t recv_max; ///< in: bytes of the largest message to accept; 0: any
+    uint16_t peer;     ///< out: what the peer said
+    int64_t uid;       ///< out: the peer's credentials, -1: not known
     int64_t gid;
     int64_t pid;
-    char local[128];      ///< out: addresses, for people
+    char local[128]; ///< out: addresses, for people
     char remote[128];
-    sp_cause cause;       ///< out: on failure
+    sp_cause cause; ///< out: on failure
 } sp_handshake;
 
 /// What a started listener is bound to.
 typedef struct sp_bound {
     size_t size;
-    int64_t port;     ///< -1: the transport has no ports
-    char local[128];  ///< the address
-    char url[256];    ///< the URL at which it can be dialled
+    int64_t port;    ///< -1: the transport has no ports
+    char local[128]; ///< the address
+    char url[256];   ///< the URL at which it can be dialled
 } sp_bound;
 
 typedef struct sp_transport_ops sp_transport_ops;
 struct sp_transport_ops {
     size_t size;
-    size_t ep_size;   ///< bytes of state of an endpoint; the core allocates them, zeroed, options at their defaults
-    size_t pipe_size; ///< bytes of state of a pipe, zeroed
+    size_t ep_size; ///< bytes of state of an endpoint; the core allocates them, zeroed, options at
+                    ///< their defaults
+    size_t pipe_size;         ///< bytes of state of a pipe, zeroed
     const sp_option *options; ///< of endpoints
     size_t option_count;
-    size_t option_size; ///< sizeof(sp_option)
+    size_t option_size;   ///< sizeof(sp_option)
     const char *url_form; ///< for people: "tcp://HOST:PORT"
 
-    /// [control] A new endpoint for `url` (whole, valid as long as the endpoint). Mandatory. SP_EINVAL with a cause.
+    /// [control] A new endpoint for `url` (whole, valid as long as the endpoint). Mandatory.
+    /// SP_EINVAL with a cause.
     int (*ep_init)(void *ep, const sp_host *host, sp_ep_ref *ref, const char *url, sp_cause *cause);
     /// [control] Bind and listen, then host->ep_watch. Mandatory, SP_ENOTSUP if it can only dial.
     int (*listen)(void *ep, sp_bound *bound, sp_cause *cause);
-    /// [io] Take one waiting connection into `pipe`, and host->pipe_watch it. SP_EAGAIN: none waits. When this or dial fails,
-    /// nothing may be left: no other slot is called for that pipe. Mandatory.
+    /// [io] Take one waiting connection into `pipe`, and host->pipe_watch it. SP_EAGAIN: none
+    /// waits. When this or dial fails, nothing may be left: no other slot is called for that pipe.
+    /// Mandatory.
     int (*accept)(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause);
     /// [io] Begin to connect `pipe`. SP_OK: under way, the handshake goes on. Mandatory.
     int (*dial)(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause);
-    /// [io] Accept and dial no more; a bound address is free on return. Idempotent, does not block. Mandatory.
+    /// [io] Accept and dial no more; a bound address is free on return. Idempotent, does not block.
+    /// Mandatory.
     void (*ep_close)(void *ep);
     /// [control] Every pipe is gone.
     void (*ep_fini)(void *ep);
     /// [io] An endpoint's timer is due.
     void (*on_timer)(void *ep, void *cookie);
 
-    /// [io] Go on with connecting and the exchange of hellos; called at first without, then with readiness. SP_OK: done,
-    /// `hs` is filled in. SP_EAGAIN: not yet. Else it failed: -ECONNREFUSED, SP_EPROTO … with a cause. Mandatory.
+    /// [io] Go on with connecting and the exchange of hellos; called at first without, then with
+    /// readiness. SP_OK: done, `hs` is filled in. SP_EAGAIN: not yet. Else it failed:
+    /// -ECONNREFUSED, SP_EPROTO … with a cause. Mandatory.
     int (*handshake)(void *pipe, unsigned ready, sp_handshake *hs);
-    /// [io] Append up to `max` received messages to `in` and return how many; fewer than `max`: nothing more until the next
-    /// readiness. Negative: the pipe is finished (SP_ECLOSED: orderly); what was appended before still counts. Mandatory.
+    /// [io] Append up to `max` received messages to `in` and return how many; fewer than `max`:
+    /// nothing more until the next readiness. Negative: the pipe is finished (SP_ECLOSED: orderly);
+    /// what was appended before still counts. Mandatory.
     int (*harvest)(void *pipe, sp_batch *in, size_t max, unsigned ready);
-    /// [io] Write messages from the front of `out`: one that is written wholly is popped and released, one written in part
-    /// stays in front. SP_OK: all written. SP_EAGAIN: call again when ready. Else the pipe is broken. Mandatory.
+    /// [io] Write messages from the front of `out`: one that is written wholly is popped and
+    /// released, one written in part stays in front. SP_OK: all written. SP_EAGAIN: call again when
+    /// ready. Else the pipe is broken. Mandatory.
     int (*submit)(void *pipe, sp_batch *out);
-    /// [any] Shut the connection down, so that harvest and submit fail. Idempotent, does not block. Always called before
-    /// pipe_fini; after it the transport must not call pipe_ready for this pipe any more (unless it holds it). Mandatory.
+    /// [any] Shut the connection down, so that harvest and submit fail. Idempotent, does not block.
+    /// Always called before pipe_fini; after it the transport must not call pipe_ready for this
+    /// pipe any more (unless it holds it). Mandatory.
     void (*pipe_close)(void *pipe);
     /// [control] Free what the pipe holds. Mandatory.
     void (*pipe_fini)(void *pipe);
@@ -393,31 +420,38 @@ struct sp_host {
     uint16_t abi_major;
     uint16_t abi_minor;
 
-    /// [any] Messages. msg_new: a body of `len` bytes, not initialised; msg_clone shares the body; msg_reserve makes room for
-    /// a body of `cap` bytes without changing its length; msg_own makes the body writable. NULL or SP_ENOMEM: no memory.
+    /// [any] Messages. msg_new: a body of `len` bytes, not initialised; msg_clone shares the body;
+    /// msg_reserve makes room for a body of `cap` bytes without changing its length; msg_own makes
+    /// the body writable. NULL or SP_ENOMEM: no memory.
     sp_msg *(*msg_new)(size_t len);
     sp_msg *(*msg_clone)(sp_msg *m);
     void (*msg_release)(sp_msg *m);
     int (*msg_reserve)(sp_msg *m, size_t cap);
     int (*msg_own)(sp_msg *m);
-    /// [any] 64 KiB that belong to the calling thread until the slot that calls this returns. NULL: no memory.
+    /// [any] 64 KiB that belong to the calling thread until the slot that calls this returns. NULL:
+    /// no memory.
     void *(*scratch)(void);
 
-    /// [actor] Hands a received message to the receivers of a context. SP_EAGAIN: their queue is full; `m` stays the
-    /// plugin's and the core calls on_recv again with what was left when there is room.
+    /// [actor] Hands a received message to the receivers of a context. SP_EAGAIN: their queue is
+    /// full; `m` stays the plugin's and the core calls on_recv again with what was left when there
+    /// is room.
     int (*deliver)(sp_ctx_ref *ctx, sp_msg *m);
-    /// [actor] Ends what a context waits for: its next receive returns `err`. With SP_PROTO_ASKS the question is over.
+    /// [actor] Ends what a context waits for: its next receive returns `err`. With SP_PROTO_ASKS
+    /// the question is over.
     void (*fail)(sp_ctx_ref *ctx, int err);
     /// [actor] Queues a message for a pipe. SP_EAGAIN: its queue is full, on_writable follows; not
-    /// for a protocol with SP_PROTO_REPLIES, whose replies are bounded by the requests that it takes.
+    /// for a protocol with SP_PROTO_REPLIES, whose replies are bounded by the requests that it
+    /// takes.
     int (*pipe_send)(sp_pipe_ref *pipe, sp_msg *m);
-    /// [actor] The same for a copy beyond the first of a message that was sent: a resend, or one more peer of a fan-out.
+    /// [actor] The same for a copy beyond the first of a message that was sent: a resend, or one
+    /// more peer of a fan-out.
     int (*pipe_send_copy)(sp_pipe_ref *pipe, sp_msg *m);
     /// [actor] Messages that the pipe's queue would still take.
     size_t (*pipe_room)(const sp_pipe_ref *pipe);
     /// [actor] Offers again what on_recv left.
     void (*pipe_resume)(sp_pipe_ref *pipe);
-    /// [actor] Closes a pipe because of `err`, which is counted; pipe_del follows later, not from inside this call.
+    /// [actor] Closes a pipe because of `err`, which is counted; pipe_del follows later, not from
+    /// inside this call.
     void (*pipe_close)(sp_pipe_ref *pipe, int err);
     /// [actor] The pipe with an id, or NULL.
     sp_pipe_ref *(*pipe_find)(sp_sock_ref *sock, uint32_t id);
@@ -426,19 +460,22 @@ struct sp_host {
     /// [actor] Drops a message and counts why: one that came in, or one that was to go out.
     void (*discard_in)(sp_sock_ref *sock, sp_msg *m, sp_discard reason);
     void (*discard_out)(sp_sock_ref *sock, sp_msg *m, sp_discard reason);
-    /// [actor] or [control] A timer of a socket; on_timer gets `cookie`. Freed with the socket at the latest.
+    /// [actor] or [control] A timer of a socket; on_timer gets `cookie`. Freed with the socket at
+    /// the latest.
     int (*timer_new)(sp_sock_ref *sock, void *cookie, sp_timer_ref **timer);
     /// [io] or [control] A timer of an endpoint.
     int (*ep_timer_new)(sp_ep_ref *ep, void *cookie, sp_timer_ref **timer);
-    /// [actor] or [io] of the owner. (Re)arms to fire once in `ms`. After timer_cancel returns it does not fire.
+    /// [actor] or [io] of the owner. (Re)arms to fire once in `ms`. After timer_cancel returns it
+    /// does not fire.
     void (*timer_arm)(sp_timer_ref *timer, int64_t ms);
     void (*timer_cancel)(sp_timer_ref *timer);
     void (*timer_free)(sp_timer_ref *timer);
 
-    /// [io] Reports readiness of `fd` (edge-triggered) to the pipe until it is closed. Once a pipe; the plugin closes the fd
-    /// in pipe_fini.
+    /// [io] Reports readiness of `fd` (edge-triggered) to the pipe until it is closed. Once a pipe;
+    /// the plugin closes the fd in pipe_fini.
     int (*pipe_watch)(sp_pipe_ref *pipe, int fd);
-    /// [any] The pipe is ready (SP_READY_…), for transports without an fd. Harmless after it was closed, as long as held.
+    /// [any] The pipe is ready (SP_READY_…), for transports without an fd. Harmless after it was
+    /// closed, as long as held.
     void (*pipe_ready)(sp_pipe_ref *pipe, unsigned ready);
     /// [any] Keep the pipe's memory (not the connection) until the drop.
     void (*pipe_hold)(sp_pipe_ref *pipe);
@@ -467,7 +504,8 @@ typedef struct sp_actor_plugin_ops sp_actor_plugin_ops; ///< comes with the host
 
 typedef struct sp_export {
     sp_kind kind;
-    const char *name; ///< of the protocol, or the URL scheme; lower case letters, digits, "-" and "+"
+    const char
+        *name; ///< of the protocol, or the URL scheme; lower case letters, digits, "-" and "+"
     union {
         const sp_protocol_ops *protocol;
         const sp_transport_ops *transport;

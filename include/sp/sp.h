@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/// SP: the Scalability Protocols as a library. This is the header for applications; plugins include <sp/plugin.h>.
+/// SP: the Scalability Protocols as a library. This is the header for applications; plugins include
+/// <sp/plugin.h>.
 ///
 /// Conventions that hold for every function here, unless its own text says otherwise:
-///   - A function that can fail returns 0 or a count on success and a negative code (enum sp_error) on failure; after a
-///     failure sp_error_detail() of the same thread tells the whole chain of causes.
-///   - Any thread may call it at any time, also for one and the same object. A handle that was closed gives SP_ECLOSED, a
-///     handle of the wrong kind (or 0) SP_EINVAL; neither is ever undefined behaviour.
-///   - Functions marked "blocks" may not be called from a callback of the library (SP_ESTATE); in a child after fork
-///     without exec every function gives SP_ESTATE.
-///   - C++ exceptions, longjmp and thread cancellation must not cross the library's frames.
+/// - A function that can fail returns 0 or a count on success and a negative code (enum sp_error)
+/// on failure; after a
+///   failure sp_error_detail() of the same thread tells the whole chain of causes.
+/// - Any thread may call it at any time, also for one and the same object. A handle that was closed
+/// gives SP_ECLOSED, a
+///   handle of the wrong kind (or 0) SP_EINVAL; neither is ever undefined behaviour.
+/// - Functions marked "blocks" may not be called from a callback of the library (SP_ESTATE); in a
+/// child after fork
+///   without exec every function gives SP_ESTATE.
+/// - C++ exceptions, longjmp and thread cancellation must not cross the library's frames.
 #ifndef SP_SP_H
 #define SP_SP_H
 
@@ -28,42 +32,50 @@ extern "C" {
 /// Settings of the runtime, made by sp_config_new or sp_config_load, used by sp_init.
 typedef struct sp_config sp_config;
 
-/// Starts the runtime with the settings of `cfg` (NULL: the defaults). Only needed to change a default: the first call of
-/// any other function starts it too. Copies `cfg`; it stays the caller's. SP_ESTATE: already started. Does not block.
+/// Starts the runtime with the settings of `cfg` (NULL: the defaults). Only needed to change a
+/// default: the first call of any other function starts it too. Copies `cfg`; it stays the
+/// caller's. SP_ESTATE: already started. Does not block.
 SP_NODISCARD SP_API int sp_init(const sp_config *cfg);
 
 /// Makes a set of defaults. The caller frees it with sp_config_free. SP_ENOMEM.
 SP_NODISCARD SP_API int sp_config_new(sp_config **cfg);
 
-/// Reads settings from a JSON file: one object whose members have the names of sp_config_set_int and _str. Errors name the
-/// file and the member: -ENOENT and other errno codes, SP_EINVAL, SP_ENOMEM.
+/// Reads settings from a JSON file: one object whose members have the names of sp_config_set_int
+/// and _str. Errors name the file and the member: -ENOENT and other errno codes, SP_EINVAL,
+/// SP_ENOMEM.
 SP_NODISCARD SP_API int sp_config_load(sp_config **cfg, const char *json_path);
 
-/// Whole-number settings: "threads" (0: the application drives, -1: automatic), "thread-stack" (bytes), "spin-time" (µs),
-/// "memory-max" (bytes, 0: no limit), "log-level" (enum sp_log_level), "seed" (0: from the system), "plugins-off" (0 or 1).
-/// SP_EINVAL: unknown name or value out of range.
+/// Whole-number settings: "threads" (0: the application drives, -1: automatic), "thread-stack"
+/// (bytes), "spin-time" (µs), "memory-max" (bytes, 0: no limit), "log-level" (enum sp_log_level),
+/// "seed" (0: from the system), "plugins-off" (0 or 1). SP_EINVAL: unknown name or value out of
+/// range.
 SP_NODISCARD SP_API int sp_config_set_int(sp_config *cfg, const char *name, int64_t value);
 
-/// Text settings: "plugin-dirs" and "plugin-allow" (colon separated), "plugin-owners" (numeric user ids, comma separated),
-/// "affinity" (CPU list such as "0-3,5"). Copies `value`. SP_EINVAL, SP_ENOMEM.
+/// Text settings: "plugin-dirs" and "plugin-allow" (colon separated), "plugin-owners" (numeric user
+/// ids, comma separated), "affinity" (CPU list such as "0-3,5"). Copies `value`. SP_EINVAL,
+/// SP_ENOMEM.
 SP_NODISCARD SP_API int sp_config_set_str(sp_config *cfg, const char *name, const char *value);
 
 /// Frees settings. NULL is allowed.
 SP_API void sp_config_free(sp_config *cfg);
 
-/// Closes everything: all sockets linger in parallel, blocked calls return SP_ECLOSED, threads end. Blocks for at most the
-/// longest linger. Afterwards the library can be used again. Not from a callback (it then does nothing but log an error).
+/// Closes everything: all sockets linger in parallel, blocked calls return SP_ECLOSED, threads end.
+/// Blocks for at most the longest linger. Afterwards the library can be used again. Not from a
+/// callback (it then does nothing but log an error).
 SP_API void sp_fini(void);
 
-/// With "threads" = 0: runs what is due and waits at most `timeout_ms` (-1: for ever, 0: not at all) for something to do.
-/// Returns the number of actors that ran. SP_ESTATE: the library has threads of its own, or called from a callback. Blocks.
+/// With "threads" = 0: runs what is due and waits at most `timeout_ms` (-1: for ever, 0: not at
+/// all) for something to do. Returns the number of actors that ran. SP_ESTATE: the library has
+/// threads of its own, or called from a callback. Blocks.
 SP_NODISCARD SP_API int sp_run_once(int timeout_ms);
 
-/// Loads one plugin file, given by a path. Afterwards its names can be used. SP_EABI with the reason when it is refused.
+/// Loads one plugin file, given by a path. Afterwards its names can be used. SP_EABI with the
+/// reason when it is refused.
 SP_NODISCARD SP_API int sp_plugin_load(const char *path);
 
-/// Lists plugins as JSON: `name` NULL: every candidate on the search path (which opens them); else those that provide `name`
-/// or whose file is `name`, with all details. The caller frees `*json` with sp_free. SP_ENOPLUGIN: nothing of that name.
+/// Lists plugins as JSON: `name` NULL: every candidate on the search path (which opens them); else
+/// those that provide `name` or whose file is `name`, with all details. The caller frees `*json`
+/// with sp_free. SP_ENOPLUGIN: nothing of that name.
 SP_NODISCARD SP_API int sp_plugins(const char *name, char **json);
 
 /// The version of the library, "MAJOR.MINOR.PATCH". A constant.
@@ -77,28 +89,34 @@ SP_API void sp_free(void *p);
 /// Flag of send, receive and dial: do not wait.
 #define SP_NONBLOCK 1
 
-/// Opens a socket of a protocol: "req" "rep" "pair" "pair1", or any that a plugin provides. SP_ENOPLUGIN with all paths
-/// tried; SP_EABI; SP_ENOMEM; -EMFILE. Blocks only while it loads the plugin.
+/// Opens a socket of a protocol: "req" "rep" "pair" "pair1", or any that a plugin provides.
+/// SP_ENOPLUGIN with all paths tried; SP_EABI; SP_ENOMEM; -EMFILE. Blocks only while it loads the
+/// plugin.
 SP_NODISCARD SP_API int sp_open(sp_socket *s, const char *protocol);
 
-/// The same in raw mode: headers pass through unchanged, no state is kept (for devices). SP_ENOTSUP: the protocol has none.
+/// The same in raw mode: headers pass through unchanged, no state is kept (for devices).
+/// SP_ENOTSUP: the protocol has none.
 SP_NODISCARD SP_API int sp_open_raw(sp_socket *s, const char *protocol);
 
-/// Closes a socket with its endpoints and pipes: waits at most "linger" ms until what was accepted is written; what is left
-/// is dropped and counted. Calls blocked on it return SP_ECLOSED. From a callback it lingers in the background. Blocks.
+/// Closes a socket with its endpoints and pipes: waits at most "linger" ms until what was accepted
+/// is written; what is left is dropped and counted. Calls blocked on it return SP_ECLOSED. From a
+/// callback it lingers in the background. Blocks.
 SP_API int sp_close(sp_socket s);
 
-/// Listens at a URL; `l` may be NULL. Port 0 chooses a free one ("bound-port", "url"). Errors: SP_EINVAL (URL), SP_ENOPLUGIN,
-/// -EADDRINUSE, -EACCES and whatever else the system says. Nothing is left after a failure.
+/// Listens at a URL; `l` may be NULL. Port 0 chooses a free one ("bound-port", "url"). Errors:
+/// SP_EINVAL (URL), SP_ENOPLUGIN, -EADDRINUSE, -EACCES and whatever else the system says. Nothing
+/// is left after a failure.
 SP_NODISCARD SP_API int sp_listen(sp_socket s, const char *url, sp_listener *l);
 
-/// Dials a URL; `d` may be NULL. Without SP_NONBLOCK it blocks until connected, at most "connect-timeout" ms; a refusal is
-/// returned at once, and after a failure nothing is left. With SP_NONBLOCK it returns at once and connects in the
-/// background, again and again, until closed. A connection that is lost later is dialled again in either case.
+/// Dials a URL; `d` may be NULL. Without SP_NONBLOCK it blocks until connected, at most
+/// "connect-timeout" ms; a refusal is returned at once, and after a failure nothing is left. With
+/// SP_NONBLOCK it returns at once and connects in the background, again and again, until closed. A
+/// connection that is lost later is dialled again in either case.
 SP_NODISCARD SP_API int sp_dial(sp_socket s, const char *url, sp_dialer *d, int flags);
 
-/// Make an endpoint without starting it, so that options can be set first; then start it. A listener that failed to start
-/// and a dialer that failed to connect stay and may be started again. SP_ESTATE: already started.
+/// Make an endpoint without starting it, so that options can be set first; then start it. A
+/// listener that failed to start and a dialer that failed to connect stay and may be started again.
+/// SP_ESTATE: already started.
 SP_NODISCARD SP_API int sp_listener_new(sp_listener *l, sp_socket s, const char *url);
 SP_NODISCARD SP_API int sp_listener_start(sp_listener l);
 SP_NODISCARD SP_API int sp_dialer_new(sp_dialer *d, sp_socket s, const char *url);
@@ -111,82 +129,94 @@ SP_API int sp_dialer_close(sp_dialer d);
 /// Closes one connection; its dialer will make a new one. Does not block.
 SP_API int sp_pipe_close(sp_pipe p);
 
-/// The socket, dialer and listener of a pipe; an id of 0 where there is none (or the pipe is closed).
+/// The socket, dialer and listener of a pipe; an id of 0 where there is none (or the pipe is
+/// closed).
 SP_API sp_socket sp_pipe_socket(sp_pipe p);
 SP_API sp_dialer sp_pipe_dialer(sp_pipe p);
 SP_API sp_listener sp_pipe_listener(sp_pipe p);
 
-/// Sends `len` bytes, copied. Blocks until there is room or "send-timeout" ms passed (SP_ETIMEDOUT). With SP_NONBLOCK: no
-/// peer gives SP_ENOPEER, no room SP_EAGAIN. SP_ESTATE: the protocol may not send now (a REP without a request).
+/// Sends `len` bytes, copied. Blocks until there is room or "send-timeout" ms passed
+/// (SP_ETIMEDOUT). With SP_NONBLOCK: no peer gives SP_ENOPEER, no room SP_EAGAIN. SP_ESTATE: the
+/// protocol may not send now (a REP without a request).
 SP_NODISCARD SP_API int sp_send(sp_socket s, const void *data, size_t len, int flags);
 
-/// Receives a message into `buf` and returns its length. Blocks until there is one or "recv-timeout" ms passed. A message
-/// longer than `cap` stays the next one: SP_EMSGSIZE, and its size is in the option "recv-next-size".
+/// Receives a message into `buf` and returns its length. Blocks until there is one or
+/// "recv-timeout" ms passed. A message longer than `cap` stays the next one: SP_EMSGSIZE, and its
+/// size is in the option "recv-next-size".
 SP_NODISCARD SP_API ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags);
 
-/// The same with messages. Send takes `m` over only when it returns 0; on an error it is still the caller's, unchanged.
-/// Receive hands over `*m`, to be freed with sp_msg_release.
+/// The same with messages. Send takes `m` over only when it returns 0; on an error it is still the
+/// caller's, unchanged. Receive hands over `*m`, to be freed with sp_msg_release.
 SP_NODISCARD SP_API int sp_sendmsg(sp_socket s, sp_msg *m, int flags);
 SP_NODISCARD SP_API int sp_recvmsg(sp_socket s, sp_msg **m, int flags);
 
-/// The same with many at once. Send takes a prefix and sets the taken entries NULL; both return how many, at least 1, as
-/// soon as there is one, or an error.
+/// The same with many at once. Send takes a prefix and sets the taken entries NULL; both return how
+/// many, at least 1, as soon as there is one, or an error.
 SP_NODISCARD SP_API int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags);
 SP_NODISCARD SP_API int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags);
 
 /* ------------------------------------------------------------------ Options */
 
-/// One family for every object (doc/prd/api/options.md lists them). Times are in ms (-1: for ever), sizes in bytes; counts
-/// and booleans are integers too. SP_ENOTSUP: no such option here; SP_EINVAL: wrong type or out of range; SP_ESTATE: too
-/// late (an endpoint that runs) or read only.
+/// One family for every object (doc/prd/api/options.md lists them). Times are in ms (-1: for ever),
+/// sizes in bytes; counts and booleans are integers too. SP_ENOTSUP: no such option here;
+/// SP_EINVAL: wrong type or out of range; SP_ESTATE: too late (an endpoint that runs) or read only.
 SP_NODISCARD SP_API int sp_set_int(uint64_t id, const char *name, int64_t value);
 SP_NODISCARD SP_API int sp_get_int(uint64_t id, const char *name, int64_t *value);
 SP_NODISCARD SP_API int sp_set_str(uint64_t id, const char *name, const char *value);
-/// `*cap`: in, bytes of `buf`; out, bytes needed with the final NUL (SP_EMSGSIZE when it was too small). `buf` may be NULL
-/// with `*cap` 0.
+/// `*cap`: in, bytes of `buf`; out, bytes needed with the final NUL (SP_EMSGSIZE when it was too
+/// small). `buf` may be NULL with `*cap` 0.
 SP_NODISCARD SP_API int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap);
 SP_NODISCARD SP_API int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n);
 SP_NODISCARD SP_API int sp_get_bytes(uint64_t id, const char *name, void *buf, size_t *cap);
 
 /* ------------------------------------------------------------------ Messages */
 
-/// A message belongs to one thread at a time. `*m` gets a body of `len` bytes, not initialised. SP_ENOMEM.
+/// A message belongs to one thread at a time. `*m` gets a body of `len` bytes, not initialised.
+/// SP_ENOMEM.
 SP_NODISCARD SP_API int sp_msg_new(sp_msg **m, size_t len);
 
-/// A message whose body is the caller's memory, not copied. `free_fn` (may be NULL) is called once, on any thread, when the
-/// last reference goes; it must not call this library. On failure (SP_ENOMEM) it is not called.
-SP_NODISCARD SP_API int sp_msg_wrap(sp_msg **m, void *buf, size_t len, void (*free_fn)(void *buf, void *arg), void *arg);
+/// A message whose body is the caller's memory, not copied. `free_fn` (may be NULL) is called once,
+/// on any thread, when the last reference goes; it must not call this library. On failure
+/// (SP_ENOMEM) it is not called.
+SP_NODISCARD SP_API int sp_msg_wrap(sp_msg **m, void *buf, size_t len,
+                                    void (*free_fn)(void *buf, void *arg), void *arg);
 
-/// A message to be sent on `s`, in memory that its transport can share where it has such; else as sp_msg_new.
+/// A message to be sent on `s`, in memory that its transport can share where it has such; else as
+/// sp_msg_new.
 SP_NODISCARD SP_API int sp_msg_loan(sp_msg **m, sp_socket s, size_t len);
 
-/// A second message with its own header and the same body; a write to a shared body copies it first. NULL: no memory.
+/// A second message with its own header and the same body; a write to a shared body copies it
+/// first. NULL: no memory.
 SP_NODISCARD SP_API sp_msg *sp_msg_clone(sp_msg *m);
 
 /// Gives a message back. NULL is allowed.
 SP_API void sp_msg_release(sp_msg *m);
 
-/// The body: to write (a shared one is copied first; NULL: no memory), to read (never copies), and its length.
+/// The body: to write (a shared one is copied first; NULL: no memory), to read (never copies), and
+/// its length.
 SP_API void *sp_msg_data(sp_msg *m);
 SP_API const void *sp_msg_view(const sp_msg *m);
 SP_API size_t sp_msg_len(const sp_msg *m);
 
-/// Change the body at its end (append, chop), at its front (prepend, trim), or its length (resize: new bytes are not
-/// initialised). SP_ENOMEM; SP_EINVAL: longer than the body. On failure the message is unchanged.
+/// Change the body at its end (append, chop), at its front (prepend, trim), or its length (resize:
+/// new bytes are not initialised). SP_ENOMEM; SP_EINVAL: longer than the body. On failure the
+/// message is unchanged.
 SP_NODISCARD SP_API int sp_msg_append(sp_msg *m, const void *p, size_t n);
 SP_NODISCARD SP_API int sp_msg_prepend(sp_msg *m, const void *p, size_t n);
 SP_NODISCARD SP_API int sp_msg_trim(sp_msg *m, size_t n);
 SP_NODISCARD SP_API int sp_msg_chop(sp_msg *m, size_t n);
 SP_NODISCARD SP_API int sp_msg_resize(sp_msg *m, size_t n);
 
-/// The protocol header, for raw sockets: at most SP_HEADER_MAX bytes. append: SP_EMSGSIZE; trim (from its front): SP_EINVAL.
+/// The protocol header, for raw sockets: at most SP_HEADER_MAX bytes. append: SP_EMSGSIZE; trim
+/// (from its front): SP_EINVAL.
 SP_API void *sp_msg_header(sp_msg *m);
 SP_API size_t sp_msg_header_len(const sp_msg *m);
 SP_NODISCARD SP_API int sp_msg_header_append(sp_msg *m, const void *p, size_t n);
 SP_NODISCARD SP_API int sp_msg_header_trim(sp_msg *m, size_t n);
 
-/// Where a message came from: the 31-bit id of the pipe (0: nowhere), which also chooses the peer where a protocol lets the
-/// sender choose; the pipe's handle; and when it was received (SP_ESTATE: it was not).
+/// Where a message came from: the 31-bit id of the pipe (0: nowhere), which also chooses the peer
+/// where a protocol lets the sender choose; the pipe's handle; and when it was received (SP_ESTATE:
+/// it was not).
 SP_API uint32_t sp_msg_peer(const sp_msg *m);
 SP_API void sp_msg_set_peer(sp_msg *m, uint32_t peer);
 SP_API sp_pipe sp_msg_pipe(const sp_msg *m);
@@ -194,16 +224,18 @@ SP_NODISCARD SP_API int sp_msg_time(const sp_msg *m, struct timespec *realtime);
 
 /* ------------------------------------------------------------------ Events and statistics */
 
-/// Calls `fn` on a library thread (with "threads" = 0: in sp_run_once and blocking calls) for each pipe of `s`: adding (a
-/// non-zero return refuses the peer), added, removed. One function a socket; NULL takes it away, and when this returns
-/// outside `fn` itself, `fn` is not running any more.
-SP_NODISCARD SP_API int sp_on_pipe(sp_socket s, int (*fn)(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg), void *arg);
+/// Calls `fn` on a library thread (with "threads" = 0: in sp_run_once and blocking calls) for each
+/// pipe of `s`: adding (a non-zero return refuses the peer), added, removed. One function a socket;
+/// NULL takes it away, and when this returns outside `fn` itself, `fn` is not running any more.
+SP_NODISCARD SP_API int
+sp_on_pipe(sp_socket s, int (*fn)(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg), void *arg);
 
-/// The connected peers. `*n`: in, entries of `info` (set `size` of the first to sizeof); out, how many peers there are.
-/// SP_EMSGSIZE: there were more than fit; the first ones are filled in.
+/// The connected peers. `*n`: in, entries of `info` (set `size` of the first to sizeof); out, how
+/// many peers there are. SP_EMSGSIZE: there were more than fit; the first ones are filled in.
 SP_NODISCARD SP_API int sp_peers(sp_socket s, sp_peer_info *info, size_t *n);
 
-/// Statistics of one object, or of everything (id 0), as a JSON tree; exact at rest. The caller frees `*json` with sp_free.
+/// Statistics of one object, or of everything (id 0), as a JSON tree; exact at rest. The caller
+/// frees `*json` with sp_free.
 SP_NODISCARD SP_API int sp_stats(uint64_t id, char **json);
 
 /* ------------------------------------------------------------------ Errors and log */
@@ -212,13 +244,15 @@ SP_NODISCARD SP_API int sp_stats(uint64_t id, char **json);
 SP_API const char *sp_strerror(int err);
 /// Which kind of failure a code is.
 SP_API sp_errcategory sp_errcat(int err);
-/// The calling thread's last failure as a chain, such as "dial tcp://127.0.0.1:1: connect: Connection refused". Valid until
-/// the thread's next call; "" when there was none.
+/// The calling thread's last failure as a chain, such as "dial tcp://127.0.0.1:1: connect:
+/// Connection refused". Valid until the thread's next call; "" when there was none.
 SP_API const char *sp_error_detail(void);
 
-/// Sends log lines up to `level` to `fn` (NULL: standard error, the default, at SP_LOG_WARN). `fn` runs on any thread and
-/// must not call this library.
-SP_API void sp_log_set(sp_log_level level, void (*fn)(sp_log_level level, const char *id, const char *msg, void *arg), void *arg);
+/// Sends log lines up to `level` to `fn` (NULL: standard error, the default, at SP_LOG_WARN). `fn`
+/// runs on any thread and must not call this library.
+SP_API void sp_log_set(sp_log_level level,
+                       void (*fn)(sp_log_level level, const char *id, const char *msg, void *arg),
+                       void *arg);
 
 #ifdef __cplusplus
 }

@@ -48,24 +48,25 @@ typedef struct sp_actor {
     uint64_t id;
 } sp_actor;
 
-/// Result codes. One that errno has equals its negative errno; ours are -10000 and below. Values are frozen.
+/// Result codes. One that errno has equals its negative errno; ours are -10000 and below. Values
+/// are frozen.
 enum sp_error {
     SP_OK = 0,
-    SP_EAGAIN = -EAGAIN,         ///< no room or nothing there now, and asked not to wait
-    SP_EINVAL = -EINVAL,         ///< bad argument, or wrong kind of handle
-    SP_ENOMEM = -ENOMEM,         ///< no memory
-    SP_ETIMEDOUT = -ETIMEDOUT,   ///< deadline passed
-    SP_ECANCELED = -ECANCELED,   ///< the operation or scope was cancelled
-    SP_EPROTO = -EPROTO,         ///< the peer broke the protocol, or is of the wrong type
-    SP_EMSGSIZE = -EMSGSIZE,     ///< larger than this transport, peer or buffer takes
-    SP_ENOTSUP = -ENOTSUP,       ///< not supported here
-    SP_ECLOSED = -10000,         ///< the object is closed, or was closed while waiting
-    SP_ESTATE = -10001,          ///< not valid in the protocol's or thread's state
-    SP_ENOPEER = -10002,         ///< no peer connected, and asked not to wait
-    SP_EFULL = -10003,           ///< a mailbox or actor is full
-    SP_EPEERS = -10004,          ///< too many peers
-    SP_ENOPLUGIN = -10005,       ///< no plugin provides that name
-    SP_EABI = -10006             ///< a plugin was found and refused
+    SP_EAGAIN = -EAGAIN,       ///< no room or nothing there now, and asked not to wait
+    SP_EINVAL = -EINVAL,       ///< bad argument, or wrong kind of handle
+    SP_ENOMEM = -ENOMEM,       ///< no memory
+    SP_ETIMEDOUT = -ETIMEDOUT, ///< deadline passed
+    SP_ECANCELED = -ECANCELED, ///< the operation or scope was cancelled
+    SP_EPROTO = -EPROTO,       ///< the peer broke the protocol, or is of the wrong type
+    SP_EMSGSIZE = -EMSGSIZE,   ///< larger than this transport, peer or buffer takes
+    SP_ENOTSUP = -ENOTSUP,     ///< not supported here
+    SP_ECLOSED = -10000,       ///< the object is closed, or was closed while waiting
+    SP_ESTATE = -10001,        ///< not valid in the protocol's or thread's state
+    SP_ENOPEER = -10002,       ///< no peer connected, and asked not to wait
+    SP_EFULL = -10003,         ///< a mailbox or actor is full
+    SP_EPEERS = -10004,        ///< too many peers
+    SP_ENOPLUGIN = -10005,     ///< no plugin provides that name
+    SP_EABI = -10006           ///< a plugin was found and refused
 };
 
 typedef enum sp_errcategory {
@@ -80,10 +81,10 @@ typedef enum sp_log_level { SP_LOG_ERROR, SP_LOG_WARN, SP_LOG_INFO, SP_LOG_DEBUG
 typedef enum sp_pipe_event { SP_PIPE_ADDING, SP_PIPE_ADDED, SP_PIPE_REMOVED } sp_pipe_event;
 
 typedef struct sp_peer_info {
-    size_t size;       ///< sizeof(sp_peer_info), set by the caller
+    size_t size; ///< sizeof(sp_peer_info), set by the caller
     sp_pipe pipe;
-    uint32_t peer;     ///< the pipe's 31-bit id, as in sp_msg_peer
-    int64_t uid;       ///< -1: not known, as the two below
+    uint32_t peer; ///< the pipe's 31-bit id, as in sp_msg_peer
+    int64_t uid;   ///< -1: not known, as the two below
     int64_t gid;
     int64_t pid;
     char address[128]; ///< the remote address

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// PAIR: exactly one peer, messages in both directions. Version 0 has no header; version 1 (RFC draft "pair1") has one word,
-/// a hop count. A second peer is refused. [actor]
+/// PAIR: exactly one peer, messages in both directions. Version 0 has no header; version 1 (RFC
+/// draft "pair1") has one word, a hop count. A second peer is refused. [actor]
 #include <sp/plugin.h>
 
 #define PAIR0 0x10
@@ -86,7 +86,8 @@ static void pair1_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
     pair_on_send(self, ctx, out);
 }
 
-/// Raw: the application's header goes out with one hop more; without a valid one the message is dropped.
+/// Raw: the application's header goes out with one hop more; without a valid one the message is
+/// dropped.
 static void pair1_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
 {
     struct pair *pair = self;
@@ -108,7 +109,8 @@ static void pair1_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
     }
 }
 
-/// Moves the hop count from the body's front to the header. False: the message is gone, and maybe the pipe with it.
+/// Moves the hop count from the body's front to the header. False: the message is gone, and maybe
+/// the pipe with it.
 static bool pair1_take_hops(struct pair *pair, sp_pipe_ref *pipe, sp_msg *m)
 {
     uint32_t hops;
@@ -149,22 +151,27 @@ static const sp_option pair1_options[] = {
      "messages that made more hops are dropped"},
 };
 
-#define PAIR_COMMON                                                                                                    \
-    .size = sizeof(sp_protocol_ops), .id_count = 1, .flags = SP_PROTO_REQUEUE, .window = SP_WINDOW_PIPES,              \
-    .sock_size = sizeof(struct pair), .option_size = sizeof(sp_option), .init = pair_init, .ctx_open = pair_ctx_open,  \
-    .pipe_add = pair_pipe_add, .pipe_del = pair_pipe_del
+#define PAIR_COMMON                                                                                \
+    .size = sizeof(sp_protocol_ops), .id_count = 1, .flags = SP_PROTO_REQUEUE,                     \
+    .window = SP_WINDOW_PIPES, .sock_size = sizeof(struct pair), .option_size = sizeof(sp_option), \
+    .init = pair_init, .ctx_open = pair_ctx_open, .pipe_add = pair_pipe_add,                       \
+    .pipe_del = pair_pipe_del
 
 /// Version 0 has no header, so raw mode is the same.
-static const sp_protocol_ops pair0_raw_ops = {PAIR_COMMON, .ids = pair0_ids, .on_send = pair_on_send,
-                                              .on_recv = pair_on_recv};
+static const sp_protocol_ops pair0_raw_ops = {PAIR_COMMON, .ids = pair0_ids,
+                                              .on_send = pair_on_send, .on_recv = pair_on_recv};
 static const sp_protocol_ops pair0_ops = {PAIR_COMMON, .ids = pair0_ids, .on_send = pair_on_send,
                                           .on_recv = pair_on_recv, .raw = &pair0_raw_ops};
-static const sp_protocol_ops pair1_raw_ops = {PAIR_COMMON, .ids = pair1_ids, .options = pair1_options,
-                                              .option_count = 1, .on_send = pair1_raw_on_send,
+static const sp_protocol_ops pair1_raw_ops = {PAIR_COMMON,
+                                              .ids = pair1_ids,
+                                              .options = pair1_options,
+                                              .option_count = 1,
+                                              .on_send = pair1_raw_on_send,
                                               .on_recv = pair1_on_recv};
-static const sp_protocol_ops pair1_ops = {PAIR_COMMON, .ids = pair1_ids, .options = pair1_options,
-                                          .option_count = 1, .on_send = pair1_on_send, .on_recv = pair1_on_recv,
-                                          .raw = &pair1_raw_ops};
+static const sp_protocol_ops pair1_ops = {
+    PAIR_COMMON,          .ids = pair1_ids,         .options = pair1_options,
+    .option_count = 1,    .on_send = pair1_on_send, .on_recv = pair1_on_recv,
+    .raw = &pair1_raw_ops};
 
 static const sp_export pair_exports[] = {
     {SP_KIND_PROTOCOL, "pair", {.protocol = &pair0_ops}},

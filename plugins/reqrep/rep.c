@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/// REP: hands requests to whoever receives, and sends each reply back the way its request came. [actor]
+/// REP: hands requests to whoever receives, and sends each reply back the way its request came.
+/// [actor]
 ///
-/// The way back is the backtrace: the words in front of the request up to the one with bit 31 set. The core keeps it with
-/// the receiver (SP_PROTO_REPLIES). A peer that does not read its replies is not read from either, so that what waits for
-/// it stays bounded. In raw mode replies that find its queue full are dropped.
+/// The way back is the backtrace: the words in front of the request up to the one with bit 31 set.
+/// The core keeps it with the receiver (SP_PROTO_REPLIES). A peer that does not read its replies is
+/// not read from either, so that what waits for it stays bounded. In raw mode replies that find its
+/// queue full are dropped.
 #include "reqrep.h"
 
 struct rep {
@@ -28,7 +30,8 @@ static int rep_ctx_open(void *self, sp_ctx_ref *ctx)
     return SP_OK;
 }
 
-/// Moves the backtrace from the body's front to the header. False: the message is gone, and maybe the pipe with it.
+/// Moves the backtrace from the body's front to the header. False: the message is gone, and maybe
+/// the pipe with it.
 static bool rep_take_backtrace(struct rep *rep, sp_pipe_ref *pipe, sp_msg *m)
 {
     int64_t ttl = sp_option_load(&rep->ttl_max);
@@ -59,7 +62,8 @@ static void rep_on_recv(void *self, sp_pipe_ref *ref, sp_batch *in)
         if (m == NULL) {
             return;
         }
-        if ((m->header_len > 0 || rep_take_backtrace(rep, ref, m)) && rep->host->deliver(rep->ctx, m) != SP_OK) {
+        if ((m->header_len > 0 || rep_take_backtrace(rep, ref, m)) &&
+            rep->host->deliver(rep->ctx, m) != SP_OK) {
             sp_batch_unpop(in, m);
             return;
         }
@@ -141,13 +145,15 @@ static const sp_option rep_options[] = {
      "requests that made more hops are dropped"},
 };
 
-#define REP_COMMON                                                                                                     \
-    .size = sizeof(sp_protocol_ops), .ids = rep_ids, .id_count = 1, .window = SP_WINDOW_OPEN,                          \
-    .sock_size = sizeof(struct rep), .options = rep_options,                     \
-    .option_count = sizeof(rep_options) / sizeof(rep_options[0]), .option_size = sizeof(sp_option), .init = rep_init,  \
-    .ctx_open = rep_ctx_open, .on_writable = rep_on_writable
+#define REP_COMMON                                                                                 \
+    .size = sizeof(sp_protocol_ops), .ids = rep_ids, .id_count = 1, .window = SP_WINDOW_OPEN,      \
+    .sock_size = sizeof(struct rep), .options = rep_options,                                       \
+    .option_count = sizeof(rep_options) / sizeof(rep_options[0]),                                  \
+    .option_size = sizeof(sp_option), .init = rep_init, .ctx_open = rep_ctx_open,                  \
+    .on_writable = rep_on_writable
 
-static const sp_protocol_ops rep_raw_ops = {REP_COMMON, .on_send = rep_raw_on_send, .on_recv = rep_raw_on_recv};
+static const sp_protocol_ops rep_raw_ops = {REP_COMMON, .on_send = rep_raw_on_send,
+                                            .on_recv = rep_raw_on_recv};
 
 const sp_protocol_ops rep_ops = {REP_COMMON, .flags = SP_PROTO_REPLIES, .on_send = rep_on_send,
                                  .on_recv = rep_on_recv, .raw = &rep_raw_ops};

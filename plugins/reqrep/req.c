@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/// REQ: asks, resends until it is answered, and hands over the one reply that belongs to the question. [actor]
+/// REQ: asks, resends until it is answered, and hands over the one reply that belongs to the
+/// question. [actor]
 ///
-/// A context's states: idle → waiting (the request is with a peer, or is to be sent again) → idle. The request is kept
-/// whole; what is sent is a copy. It is sent again when the peer that holds it goes away, or after "req:resend-time"
-/// (looked at every "req:resend-tick"); with resending off the loss of that peer ends the question (-ECONNRESET). A request that no peer has room for stays in the core's queue.
+/// A context's states: idle → waiting (the request is with a peer, or is to be sent again) → idle.
+/// The request is kept whole; what is sent is a copy. It is sent again when the peer that holds it
+/// goes away, or after "req:resend-time" (looked at every "req:resend-tick"); with resending off
+/// the loss of that peer ends the question (-ECONNRESET). A request that no peer has room for stays
+/// in the core's queue.
 #include "reqrep.h"
 
 struct req_ctx {
     sp_ctx_ref *ref;
-    struct req_ctx *next;     ///< all contexts of the socket
-    sp_msg *request;          ///< being asked; NULL: idle
-    sp_pipe_ref *holder;      ///< who has it; NULL: to be sent again
+    struct req_ctx *next; ///< all contexts of the socket
+    sp_msg *request;      ///< being asked; NULL: idle
+    sp_pipe_ref *holder;  ///< who has it; NULL: to be sent again
     uint32_t id;
-    int64_t sent;             ///< ns
-    int64_t resend_time;      ///< option, ms
+    int64_t sent;        ///< ns
+    int64_t resend_time; ///< option, ms
 };
 
 struct req_pipe {
@@ -30,7 +33,7 @@ struct req {
     sp_timer_ref *tick;
     bool ticking;
     uint32_t last_id;
-    int64_t resend_tick;   ///< option, ms
+    int64_t resend_tick; ///< option, ms
 };
 
 static int req_init(void *self, const sp_host *host, sp_sock_ref *sock)
@@ -261,7 +264,8 @@ static void req_on_recv(void *self, sp_pipe_ref *pipe, sp_batch *in)
         uint32_t id = 0;
 
         // With a header it was offered before.
-        if (m->header_len == 0 && (sp_msg_take_u32(m, &id) != SP_OK || sp_msg_header_put_u32(m, id) != SP_OK)) {
+        if (m->header_len == 0 &&
+            (sp_msg_take_u32(m, &id) != SP_OK || sp_msg_header_put_u32(m, id) != SP_OK)) {
             req->host->discard_in(req->sock, m, SP_DISCARD_MALFORMED);
             req->host->pipe_close(pipe, SP_EPROTO);
             continue;
@@ -291,7 +295,8 @@ static void req_stop(void *self)
 
 /* ------------------------------------------------------------------ Raw */
 
-/// Raw: the application made the header (its backtrace and the id); it goes to the next peer in turn.
+/// Raw: the application made the header (its backtrace and the id); it goes to the next peer in
+/// turn.
 static void req_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
 {
     struct req *req = self;
@@ -341,10 +346,10 @@ static void req_raw_on_recv(void *self, sp_pipe_ref *pipe, sp_batch *in)
 static const sp_id_pair req_ids[] = {{REQ_ID, REP_ID}};
 
 static const sp_option req_options[] = {
-    {"req:resend-time", SP_OPTION_INT, SP_OPTION_CTX, offsetof(struct req_ctx, resend_time), 60000, -1, INT32_MAX, "ms",
-     "a request without an answer is sent again after this time; -1: never"},
-    {"req:resend-tick", SP_OPTION_INT, 0, offsetof(struct req, resend_tick), 1000, 1, INT32_MAX, "ms",
-     "how often the resend time is looked at"},
+    {"req:resend-time", SP_OPTION_INT, SP_OPTION_CTX, offsetof(struct req_ctx, resend_time), 60000,
+     -1, INT32_MAX, "ms", "a request without an answer is sent again after this time; -1: never"},
+    {"req:resend-tick", SP_OPTION_INT, 0, offsetof(struct req, resend_tick), 1000, 1, INT32_MAX,
+     "ms", "how often the resend time is looked at"},
 };
 
 static const sp_protocol_ops req_raw_ops = {

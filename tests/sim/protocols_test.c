@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// The runtime in simulation: REQ/REP and PAIR over a network that delays, chokes, refuses and cuts, for many seeds. At the
-/// end of each run nothing is under way, and the accounting equations and the credit invariant hold. A failing seed prints
-/// the command that replays it.
+/// The runtime in simulation: REQ/REP and PAIR over a network that delays, chokes, refuses and
+/// cuts, for many seeds. At the end of each run nothing is under way, and the accounting equations
+/// and the credit invariant hold. A failing seed prints the command that replays it.
 #include "platform_sim.h"
 #include "runtime.h"
 #include "sim_net.h"
@@ -34,13 +34,14 @@ static void replay_hint(const char *scenario)
 
 static const char *sim_scenario = "";
 
-#define CHECK(cond)                                                                                                    \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            replay_hint(sim_scenario);                                                                                 \
-            print_error("%s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #cond, sp_error_detail());                 \
-            fail();                                                                                                    \
-        }                                                                                                              \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            replay_hint(sim_scenario);                                                             \
+            print_error("%s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #cond,                 \
+                        sp_error_detail());                                                        \
+            fail();                                                                                \
+        }                                                                                          \
     } while (0)
 
 /// A choice of the test itself, from the run's seed.
@@ -134,7 +135,8 @@ static void check_rest(sp_socket sock, struct totals *t)
     s = SP__CONTAINER(obj, struct sp__sock, obj);
     written = sp__counted(&s->tx_msgs);
     queued_out = s->ctx.pending.n;
-    queued_in = sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale);
+    queued_in = sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) -
+                sp__counted(&s->ctx.stale);
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
         written += sp__counted(&p->tx_msgs);
         queued_out += p->txq.n;

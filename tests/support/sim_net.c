@@ -29,7 +29,7 @@ struct sim_side {
     struct sim_flight *head;
     struct sim_flight *tail;
     sp_batch arrived;
-    bool choked;       ///< its output waits
+    bool choked; ///< its output waits
 };
 
 struct sim_link {
@@ -53,7 +53,8 @@ static bool chance(const sp_host *host, unsigned permille)
     return permille > 0 && host->random() % 1000 < permille;
 }
 
-static int sim_ep_init(void *self, const sp_host *host, sp_ep_ref *ref, const char *url, sp_cause *cause)
+static int sim_ep_init(void *self, const sp_host *host, sp_ep_ref *ref, const char *url,
+                       sp_cause *cause)
 {
     struct sim_ep *ep = self;
 
@@ -289,9 +290,11 @@ static int sim_submit(void *self, sp_batch *out)
         }
         f->m = sp_batch_pop(out);
         sp_msg_header_turn(f->m);
-        f->due = host->now() + (int64_t)(sim_net.delay_ms > 0 ? host->random() % sim_net.delay_ms : 0) * 1000000;
+        f->due = host->now() +
+                 (int64_t)(sim_net.delay_ms > 0 ? host->random() % sim_net.delay_ms : 0) * 1000000;
         if (to->tail != NULL) {
-            f->due = f->due > to->tail->due ? f->due : to->tail->due; // A connection keeps the order.
+            f->due = f->due > to->tail->due ? f->due
+                                            : to->tail->due; // A connection keeps the order.
             to->tail->next = f;
         } else {
             to->head = f;

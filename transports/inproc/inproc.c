@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/// inproc: between sockets of one process. A connection is a link with two sides; a message is handed over as it is, by its
-/// pointer, into the other side's inbox.
+/// inproc: between sockets of one process. A connection is a link with two sides; a message is
+/// handed over as it is, by its pointer, into the other side's inbox.
 ///
-/// Concurrency: the table of names is under one lock (cold: listen, dial, accept, close), the two pipes of a link under the
-/// link's: a pipe is there from its join until its pipe_close, so whoever says ready does it under that lock (which only
-/// posts). An inbox is one word, a list that the other side's output pushes to and this side's input takes whole; the push
-/// that finds it empty says ready. `load` is what is in it; output stops at LOAD_MAX, the take from a full one says so.
+/// Concurrency: the table of names is under one lock (cold: listen, dial, accept, close), the two
+/// pipes of a link under the link's: a pipe is there from its join until its pipe_close, so whoever
+/// says ready does it under that lock (which only posts). An inbox is one word, a list that the
+/// other side's output pushes to and this side's input takes whole; the push that finds it empty
+/// says ready. `load` is what is in it; output stops at LOAD_MAX, the take from a full one says so.
 #include <sp/plugin.h>
 
 #include <pthread.h>
@@ -13,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOAD_MAX 64       // messages in an inbox
-#define LOAD_BYTES 65536  // … or as many bytes count as one more
+#define LOAD_MAX 64      // messages in an inbox
+#define LOAD_BYTES 65536 // … or as many bytes count as one more
 #define NAME_PREFIX (sizeof("inproc://") - 1)
 
 struct inproc_ep {
@@ -22,14 +23,14 @@ struct inproc_ep {
     sp_ep_ref *ref;
     const char *name;
     bool listening;
-    struct inproc_ep *next;         ///< in the table
-    struct inproc_link *waiting;    ///< dialled, not accepted; oldest first
+    struct inproc_ep *next;      ///< in the table
+    struct inproc_link *waiting; ///< dialled, not accepted; oldest first
 };
 
 struct inproc_side {
-    sp_pipe_ref *pipe;              ///< NULL: not there yet, or closed; under the link's lock
-    sp_id_pair ids;                 ///< what this side is and wants, own 0: not known yet; under the link's lock
-    _Atomic(sp_msg *) inbox;        ///< newest first
+    sp_pipe_ref *pipe; ///< NULL: not there yet, or closed; under the link's lock
+    sp_id_pair ids;    ///< what this side is and wants, own 0: not known yet; under the link's lock
+    _Atomic(sp_msg *) inbox; ///< newest first
     atomic_size_t load;
 };
 
@@ -39,15 +40,15 @@ struct inproc_link {
     pthread_mutex_t lock;
     atomic_uint refs;
     atomic_bool closed;
-    struct inproc_link *next;       ///< among those that wait
-    struct inproc_side side[2];     ///< 0: the dialer's
+    struct inproc_link *next;   ///< among those that wait
+    struct inproc_side side[2]; ///< 0: the dialer's
     char name[112];
 };
 
 struct inproc_pipe {
     struct inproc_link *link;
     unsigned me;
-    sp_batch local;                 ///< taken from the inbox, not harvested yet
+    sp_batch local; ///< taken from the inbox, not harvested yet
 };
 
 static pthread_mutex_t inproc_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -60,7 +61,8 @@ static size_t inproc_weight(const sp_msg *m)
 
 /* ------------------------------------------------------------------ Endpoints */
 
-static int inproc_ep_init(void *self, const sp_host *host, sp_ep_ref *ref, const char *url, sp_cause *cause)
+static int inproc_ep_init(void *self, const sp_host *host, sp_ep_ref *ref, const char *url,
+                          sp_cause *cause)
 {
     struct inproc_ep *ep = self;
 
@@ -193,7 +195,8 @@ static struct inproc_link *link_new(const struct inproc_ep *ep)
 }
 
 /// Ties a pipe to its side of a link, with a reference that the caller has.
-static void link_join(struct inproc_link *link, unsigned me, struct inproc_pipe *pipe, sp_pipe_ref *ref)
+static void link_join(struct inproc_link *link, unsigned me, struct inproc_pipe *pipe,
+                      sp_pipe_ref *ref)
 {
     pipe->link = link;
     pipe->me = me;
@@ -279,8 +282,8 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
     (void)snprintf(hs->local, sizeof(hs->local), "%s", link->name);
     (void)snprintf(hs->remote, sizeof(hs->remote), "%s", link->name);
     if (ids.own != hs->ids.peer) {
-        (void)snprintf(hs->cause.text, sizeof(hs->cause.text), "hello: peer speaks protocol 0x%x, not 0x%x", ids.own,
-                       hs->ids.peer);
+        (void)snprintf(hs->cause.text, sizeof(hs->cause.text),
+                       "hello: peer speaks protocol 0x%x, not 0x%x", ids.own, hs->ids.peer);
         return SP_EPROTO;
     }
     return SP_OK;
@@ -290,7 +293,8 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
 static void inproc_take(struct inproc_pipe *pipe)
 {
     // Acquire: pairs with the release of the pushes.
-    sp_msg *list = atomic_exchange_explicit(&pipe->link->side[pipe->me].inbox, NULL, memory_order_acquire);
+    sp_msg *list = atomic_exchange_explicit(&pipe->link->side[pipe->me].inbox, NULL,
+                                            memory_order_acquire);
     sp_batch taken = {NULL, NULL, 0};
 
     while (list != NULL) {
@@ -318,9 +322,12 @@ static int inproc_harvest(void *self, sp_batch *in, size_t max, unsigned ready)
         weight += inproc_weight(m);
         sp_batch_push(in, m);
     }
-    // seq_cst: the other side's output either sees the room, or has asked to be told (core: tx_submit).
+    // seq_cst: the other side's output either sees the room, or has asked to be told (core:
+    // tx_submit).
     if (weight > 0 &&
-        atomic_fetch_sub_explicit(&link->side[pipe->me].load, weight, memory_order_seq_cst) >= LOAD_MAX && !closed) {
+        atomic_fetch_sub_explicit(&link->side[pipe->me].load, weight, memory_order_seq_cst) >=
+            LOAD_MAX &&
+        !closed) {
         link_ready(link, 1 - pipe->me, SP_READY_OUT);
     }
     return n == 0 && closed ? SP_ECLOSED : (int)n;
@@ -395,7 +402,8 @@ static const sp_transport_ops inproc_ops = {
     .pipe_fini = inproc_pipe_fini,
 };
 
-static const sp_export inproc_exports[] = {{SP_KIND_TRANSPORT, "inproc", {.transport = &inproc_ops}}};
+static const sp_export inproc_exports[] = {
+    {SP_KIND_TRANSPORT, "inproc", {.transport = &inproc_ops}}};
 
 static const sp_plugin inproc_plugin = {
     .size = sizeof(sp_plugin),
