@@ -47,6 +47,7 @@ void sp__pipe_user_init(struct sp__pipe *p)
 
 void sp__user_tell(struct sp__pipe *p, unsigned event_bit)
 {
+    p->sock->told = true;
     // Release: pairs with the exchange in user_on_event.
     (void)atomic_fetch_or_explicit(&p->user_bits, event_bit, memory_order_release);
     sp__post(&p->user_ev);

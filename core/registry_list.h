@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The inside of the registry, for the plugin API (plugin_api.c) only. Everything here is called
-/// under the mutex.
+/// The inside of the registry, for the plugin API (plugin_api.c) and the end of the runtime.
+/// Everything here is called under the mutex.
 #ifndef SP_CORE_REGISTRY_LIST_H
 #define SP_CORE_REGISTRY_LIST_H
 

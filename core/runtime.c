@@ -7,6 +7,7 @@
 #include "log.h"
 #include "platform.h"
 #include "pool.h"
+#include "registry_list.h"
 #include "sched.h"
 #include "socket.h"
 #include "thread.h"
@@ -180,17 +181,21 @@ void sp_fini(void)
     }
     (void)pthread_mutex_lock(&runtime.lock);
     if (atomic_load_explicit(&runtime.started, memory_order_relaxed)) {
+        // From here on a call that opens something waits for the lock, and starts anew.
+        atomic_store_explicit(&runtime.started, false, memory_order_release);
         runtime_close_all();
         // Calls that other threads have under way hold what they use; wait until they left.
         for (sp__reclaim(); sp__objects() > 0; sp__reclaim()) {
             (void)sp__wait(sp__now() + SP__MS);
+            runtime_close_all();
         }
         sp__sched_stop();
         sp__handles_reset();
         sp__pool_flush(sp__self());
         sp__pool_drain();
+        sp__registry_lock(); // A look-up that is under way reads the settings.
         sp__config_clear(&runtime.config);
-        atomic_store_explicit(&runtime.started, false, memory_order_release);
+        sp__registry_unlock();
     }
     (void)pthread_mutex_unlock(&runtime.lock);
 }

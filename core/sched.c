@@ -5,10 +5,11 @@
 #include "sched.h"
 
 #include "config.h"
+#include "log.h"
 #include "platform.h"
 #include "timer.h"
 
-#include <sp/types.h>
+#include <sp/sp.h>
 
 #include <pthread.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ static struct {
     bool poller_busy;   ///< somebody polls or hands out reports
     bool poller_asleep; ///< … and sleeps in it
     bool stop;
-    int max;
+    atomic_int max; ///< workers; 0: the application drives
     int count;
     void *workers[WORKERS_MAX];
     struct sp__watch *zombies;
@@ -38,6 +39,11 @@ static struct {
 } sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void sched_worker(void *arg);
+
+static int sched_max(void)
+{
+    return atomic_load_explicit(&sched.max, memory_order_relaxed);
+}
 
 /* ------------------------------------------------------------------ Queues */
 
@@ -119,16 +125,23 @@ static struct sp__actor *shared_take(void)
 /// Starts a worker; under the lock.
 static void worker_start(void)
 {
-    char name[16];
+    char name[32];
     int i = sched.count;
+    int rc;
 
-    (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
-    if (i >= sched.max || sched.stop ||
-        sp__platform->thread_start(&sched.workers[i], name, (size_t)sp__config()->thread_stack,
-                                   sched_worker, NULL) < 0) {
+    if (i >= sched_max() || sched.stop) {
         return;
     }
-    sched.count++;
+    (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
+    rc = sp__platform->thread_start(&sched.workers[i], name, (size_t)sp__config()->thread_stack,
+                                    sched_worker, NULL);
+    if (rc == SP_OK) {
+        sched.count++;
+    } else if (i == 0) {
+        // Without any thread, blocking calls do the work, as with "threads" = 0.
+        sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
+        atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+    }
 }
 
 /// Sees to it that somebody comes for the shared queue; called under the lock, which it gives up.
@@ -204,6 +217,20 @@ void sp__schedule(struct sp__actor *a)
     }
 }
 
+/// A worker will be busy for an unknown time: if nobody polls, another one shall.
+static void sched_cover(void)
+{
+    (void)pthread_mutex_lock(&sched.lock);
+    if (sched.poller_busy || sched_max() == 0) {
+        (void)pthread_mutex_unlock(&sched.lock);
+    } else if (sched.idle != NULL) {
+        sched_alert();
+    } else {
+        worker_start();
+        (void)pthread_mutex_unlock(&sched.lock);
+    }
+}
+
 /* ------------------------------------------------------------------ Running */
 
 /// Runs an actor; one that is not idle afterwards goes to the tail.
@@ -215,7 +242,7 @@ static void sched_run(struct sp__thread *t, struct sp__actor *a)
         // The user's code may take long: what waits here goes to the others, and somebody else
         // shall poll.
         local_flush(t);
-        sp__need_worker();
+        sched_cover();
         t->in_user = true;
     }
     if (sp__actor_run(a)) {
@@ -288,7 +315,7 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     sched.poller_asleep = false;
     zombies = sched.zombies;
     sched.zombies = NULL;
-    if (sched.max == 0 && sched.idle != NULL) {
+    if (sched_max() == 0 && sched.idle != NULL) {
         // This thread may leave for good: another one that waits takes the poller over.
         heir = sched.idle;
         sched.idle = heir->idle_next;
@@ -407,7 +434,7 @@ bool sp__wait(int64_t deadline)
 {
     struct sp__thread *t = sp__self();
 
-    if (sched.max > 0) {
+    if (sched_max() > 0) {
         return sp__platform->park(&t->parker, deadline);
     }
     if (!sp__platform->park(&t->parker, 0)) {
@@ -442,16 +469,10 @@ int sp__drive(int64_t deadline)
 void sp__need_worker(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
-    if (sched.poller_busy || sched.max == 0) {
-        (void)pthread_mutex_unlock(&sched.lock);
-        return;
-    }
-    if (sched.idle == NULL) {
+    if (sched.count == 0) {
         worker_start();
-        (void)pthread_mutex_unlock(&sched.lock);
-        return;
     }
-    sched_alert();
+    (void)pthread_mutex_unlock(&sched.lock);
 }
 
 void sp__poller_kick(void)
@@ -515,7 +536,8 @@ void sp__watch_close(struct sp__watch *w)
 
 int sp__sched_start(int threads)
 {
-    sched.max = threads < WORKERS_MAX ? threads : WORKERS_MAX;
+    atomic_store_explicit(&sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
+                          memory_order_relaxed);
     sched.stop = false;
     return sp__platform->poller_open();
 }

@@ -202,16 +202,11 @@ static void sock_end(struct sp__sock *s)
     }
 }
 
-/// The last pipe is gone: nobody but handles of threads and pending events holds the socket any
-/// more.
-static void sock_done(struct sp__sock *s)
+/// It is closed, and the user's function will not be called again.
+static void sock_closed(struct sp__sock *s)
 {
     struct sp__thread *t;
 
-    s->state = SP__SOCK_DONE;
-    sp__ctx_purge(&s->ctx);
-    s->ops->ctx_close(s->ref.state, &s->ctx.ref);
-    sp__host_timers_cancel(s->timers);
     do {
         (void)pthread_mutex_lock(&s->lock);
         s->done = true;
@@ -222,6 +217,26 @@ static void sock_done(struct sp__sock *s)
         }
     } while (t != NULL);
     sp__drop(&s->obj); // Its own first reference.
+}
+
+/// Behind the last pipe event.
+static void sock_on_end(struct sp__event *ev)
+{
+    sock_closed(SP__CONTAINER(ev, struct sp__sock, end_ev));
+}
+
+/// The last pipe is gone: only calls under way and pending events hold the socket any more.
+static void sock_done(struct sp__sock *s)
+{
+    s->state = SP__SOCK_DONE;
+    sp__ctx_purge(&s->ctx);
+    s->ops->ctx_close(s->ref.state, &s->ctx.ref);
+    sp__host_timers_cancel(s->timers);
+    if (s->told) {
+        sp__post(&s->end_ev);
+    } else {
+        sock_closed(s);
+    }
 }
 
 void sp__sock_settle(struct sp__sock *s)
@@ -467,6 +482,7 @@ static int sock_init(struct sp__sock *s)
     sp__actor_init(&s->actor, &s->obj, false);
     sp__actor_init(&s->user, &s->obj, true);
     sp__event_init(&s->close_ev, &s->actor, NULL, sock_on_close);
+    sp__event_init(&s->end_ev, &s->user, NULL, sock_on_end);
     sp__timer_init(&s->linger, &s->actor, &s->obj, sock_on_linger);
     sock_defaults(s);
     sock_name(s);

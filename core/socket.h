@@ -344,6 +344,8 @@ struct sp__sock {
     unsigned shaking;
     struct sp__timer linger;
     struct sp__event close_ev;
+    struct sp__event end_ev; ///< on the user's actor
+    bool told;               ///< there were pipe events for the user
     sp_timer_ref *timers;
     int64_t linger_ms;
 

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/// Receiving: the queue from the socket's actor to receivers, and who waits for it.
+///
+/// `rxq` is NULL, RX_WAITING or a list. The actor pushes; receivers, one at a time under the lock,
+/// take the whole list. A receiver that found nothing swaps NULL for RX_WAITING; the push that
+/// replaces that mark wakes one receiver. A receiver that leaves while others wait wakes the next,
+/// or sets the mark again.
+#include "ctx.h"
+#include "error.h"
+#include "runtime.h"
+
+#include <string.h>
+
+#define RX_WAITING ((struct sp__node *)1)
+
+int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
+{
+    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
+    uint64_t in = atomic_load_explicit(&c->rx_in, memory_order_relaxed);
+    uint32_t cost = sp__sock_cost(c->sock, m->len, cap);
+
+    cap = cap > 0 ? cap : 1;
+    if (c->sock->last_offer) {
+        cap = 2 * cap + SP__RX_WINDOW; // The pipe is gone: this is the last chance, and bounded.
+    }
+    if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) >= cap) {
+        // seq_cst, against rx_made_room: either it sees the mark, or we see the room.
+        atomic_store_explicit(&c->rx_starved, true, memory_order_seq_cst);
+        if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_seq_cst)) > cap / 2) {
+            c->sock->rx_full = true;
+            return SP_EAGAIN;
+        }
+        atomic_store_explicit(&c->rx_starved, false, memory_order_relaxed);
+    }
+    if (m->header_in > 0) {
+        // Words that the protocol did not take belong to the body.
+        int rc = sp_msg_prepend(m, m->header + SP_HEADER_MAX - m->header_in, m->header_in);
+
+        if (rc < 0) {
+            c->sock->rx_full = true;
+            return SP_EAGAIN;
+        }
+        m->header_in = 0;
+    }
+    sp__msg(m)->cost = cost;
+    sp__msg(m)->round = c->round;
+    atomic_store_explicit(&c->rx_in, in + cost, memory_order_release);
+    sp__count(&c->entered, 1);
+    sp_batch_push(&c->delivered, m);
+    return SP_OK;
+}
+
+void sp__ctx_fail(struct sp__ctx *c, int err)
+{
+    sp_msg *m = sp__msg_new(0);
+
+    if (m == NULL) {
+        return; // The receiver's own time-out remains.
+    }
+    m->header_len = SP__MSG_FAILURE;
+    sp__msg(m)->pipe = (uint64_t)(int64_t)err;
+    sp__msg(m)->round = c->round;
+    sp_batch_push(&c->delivered, m);
+}
+
+bool sp__ctx_pull(struct sp__ctx *c)
+{
+    struct sp__node *list = atomic_load_explicit(&c->rxq, memory_order_relaxed);
+
+    if (list == NULL || list == RX_WAITING) {
+        return false;
+    }
+    // Acquire: pairs with the release of every push in the list. Only this side ever makes a list
+    // NULL.
+    list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);
+    while (list != NULL) {
+        struct sp__node *next = list->next;
+
+        sp_batch_unpop(&c->local, (sp_msg *)list);
+        list = next;
+    }
+    return true;
+}
+
+/// For those who go on waiting: wakes the next receiver if there is something, else sees to it that
+/// the next push does. Under the lock; the thread returned is to be woken after it.
+static struct sp__thread *rx_pass_on(struct sp__ctx *c)
+{
+    struct sp__node *none = NULL;
+
+    if (c->receivers == NULL) {
+        return NULL;
+    }
+    if (c->local.head == NULL &&
+        (atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING, memory_order_seq_cst,
+                                                 memory_order_relaxed) ||
+         none == RX_WAITING)) {
+        return NULL;
+    }
+    return sp__waiter_pop(&c->receivers);
+}
+
+void sp__ctx_publish(struct sp__ctx *c)
+{
+    struct sp__node *newest = NULL;
+    struct sp__node *oldest = (struct sp__node *)c->delivered.head;
+    struct sp__node *head;
+    struct sp__thread *t;
+
+    if (oldest == NULL) {
+        return;
+    }
+    for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
+        next = n->next;
+        n->next = newest;
+        newest = n;
+    }
+    memset(&c->delivered, 0, sizeof(c->delivered));
+    head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
+    do {
+        oldest->next = head == RX_WAITING ? NULL : head;
+    } while (!atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_release,
+                                                    memory_order_relaxed));
+    if (head == RX_WAITING) {
+        (void)pthread_mutex_lock(&c->lock);
+        t = sp__waiter_pop(&c->receivers);
+        (void)pthread_mutex_unlock(&c->lock);
+        if (t != NULL) {
+            sp__thread_wake(t);
+        }
+    }
+}
+
+/// Receivers took messages of this cost: tells the actor, if it waits for that and half of the
+/// queue is free.
+static void rx_made_room(struct sp__ctx *c, uint64_t cost)
+{
+    uint64_t out = atomic_load_explicit(&c->rx_out, memory_order_relaxed) + cost;
+    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
+
+    atomic_store_explicit(&c->rx_out, out, memory_order_seq_cst);
+    if (atomic_load_explicit(&c->rx_starved, memory_order_seq_cst) &&
+        (int64_t)(atomic_load_explicit(&c->rx_in, memory_order_relaxed) - out) <= cap / 2 &&
+        atomic_exchange_explicit(&c->rx_starved, false, memory_order_relaxed)) {
+        sp__post(&c->space);
+    }
+}
+
+/// The oldest message that is of interest; drops answers to earlier questions. Under the lock;
+/// NULL: none.
+static sp_msg *rx_first(struct sp__ctx *c)
+{
+    for (;;) {
+        sp_msg *m = c->local.head;
+
+        if (m == NULL) {
+            if (!sp__ctx_pull(c)) {
+                return NULL;
+            }
+            continue;
+        }
+        if ((c->sock->ops->flags & SP_PROTO_ASKS) == 0 || sp__msg(m)->round == c->asked) {
+            return m;
+        }
+        (void)sp_batch_pop(&c->local);
+        sp__count(&c->stale, m->header_len != SP__MSG_FAILURE);
+        rx_made_room(c, sp__msg(m)->cost);
+        sp__msg_release(m);
+    }
+}
+
+/// Takes the message that rx_first gave, with what the protocol's flags say. Under the lock.
+static sp_msg *rx_take(struct sp__ctx *c)
+{
+    sp_msg *m = sp_batch_pop(&c->local);
+    uint32_t flags = c->sock->ops->flags;
+
+    if ((flags & SP_PROTO_REPLIES) != 0) {
+        c->may_reply = true;
+        c->reply_len = m->header_len;
+        c->reply_peer = m->peer;
+        memcpy(c->reply_header, m->header, m->header_len);
+    }
+    if (!c->sock->ref.raw) {
+        m->header_len = 0;
+    }
+    if ((flags & SP_PROTO_ASKS) != 0) {
+        c->asking = false;
+    }
+    sp__count(&c->taken, 1);
+    rx_made_room(c, sp__msg(m)->cost);
+    sp__msg(m)->cost = 0;
+    return m;
+}
+
+/// Whether receiving makes sense at all; under the lock.
+static int rx_allowed(struct sp__ctx *c)
+{
+    if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+        return SP_ECLOSED;
+    }
+    if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0 && !c->asking) {
+        return SP_ESTATE;
+    }
+    return SP_OK;
+}
+
+/// Sleeps until there may be a message. SP_ETIMEDOUT, SP_ESTATE.
+static int rx_wait(struct sp__ctx *c, int64_t deadline)
+{
+    struct sp__waiter w = {.thread = sp__self()};
+    struct sp__node *none = NULL;
+    struct sp__thread *next = NULL;
+    bool in_time = true;
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    (void)pthread_mutex_lock(&c->lock);
+    if (c->local.head == NULL && rx_allowed(c) == SP_OK) {
+        sp__waiter_add(&c->receivers, &w);
+        if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING,
+                                                     memory_order_seq_cst, memory_order_relaxed) &&
+            none != RX_WAITING) {
+            sp__waiter_remove(&c->receivers, &w);
+        }
+    }
+    in_time = !w.queued;
+    (void)pthread_mutex_unlock(&c->lock);
+    if (!in_time) {
+        in_time = sp__wait(deadline) || sp__now() < deadline;
+        (void)pthread_mutex_lock(&c->lock);
+        if (w.queued) {
+            sp__waiter_remove(&c->receivers, &w);
+        } else {
+            in_time = true; // It was woken for a message.
+        }
+        if (!in_time) {
+            next = rx_pass_on(c);
+        }
+        (void)pthread_mutex_unlock(&c->lock);
+    }
+    if (next != NULL) {
+        sp__thread_wake(next);
+    }
+    return in_time ? SP_OK : SP_ETIMEDOUT;
+}
+
+static int recv_fail(struct sp__ctx *c, int err)
+{
+    switch (err) {
+    case SP_ECLOSED:
+        return sp__fail(err, "receive: the socket was closed");
+    case SP_EAGAIN:
+        return sp__fail(err, "receive: nothing there now");
+    case SP_ETIMEDOUT:
+        return sp__fail(err, "receive: timed out");
+    case SP_ENOTSUP:
+        return sp__fail(err, "receive: the protocol \"%s\" only sends", c->sock->protocol->name);
+    case SP_ESTATE:
+        return sp__fail(err, "receive: \"%s\" has no question under way (send one first)",
+                        c->sock->protocol->name);
+    default:
+        return err;
+    }
+}
+
+/// The protocol ended what was waited for.
+static int rx_take_failure(struct sp__ctx *c)
+{
+    sp_msg *m = sp_batch_pop(&c->local);
+    int err = (int)(int64_t)sp__msg(m)->pipe;
+
+    c->asking = false;
+    sp__msg_release(m);
+    return sp__fail_code(err, "receive");
+}
+
+/// Waits until there is a message and calls `take` with the lock held; it returns a count or an
+/// error.
+static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
+                         ssize_t (*take)(struct sp__ctx *, void *), void *arg)
+{
+    ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
+    struct sp__thread *next;
+
+    while (rc == SP_OK) {
+        (void)pthread_mutex_lock(&c->lock);
+        rc = rx_allowed(c);
+        if (rc == SP_OK && rx_first(c) != NULL) {
+            rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
+            next = rx_pass_on(c);
+            (void)pthread_mutex_unlock(&c->lock);
+            if (next != NULL) {
+                sp__thread_wake(next);
+            }
+            sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+            return rc;
+        }
+        (void)pthread_mutex_unlock(&c->lock);
+        if (rc == SP_OK) {
+            rc = deadline == 0 ? SP_EAGAIN : rx_wait(c, deadline);
+            if (rc == SP_ESTATE) {
+                return rc; // From a callback; sp__may_block has said so.
+            }
+        }
+    }
+    return recv_fail(c, (int)rc);
+}
+
+struct recv_into {
+    void *buf;
+    size_t cap;
+    sp_msg **m;
+    size_t n;
+};
+
+static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
+{
+    struct recv_into *into = arg;
+    size_t got = 0;
+
+    while (got < into->n && rx_first(c) != NULL && c->local.head->header_len != SP__MSG_FAILURE) {
+        into->m[got++] = rx_take(c);
+        if ((c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0) {
+            break;
+        }
+    }
+    return (ssize_t)got;
+}
+
+static ssize_t recv_take_bytes(struct sp__ctx *c, void *arg)
+{
+    struct recv_into *into = arg;
+    sp_msg *m = c->local.head;
+    size_t len = m->len;
+
+    if (len > into->cap) {
+        return sp__fail(SP_EMSGSIZE, "receive: the message has %zu bytes, the buffer %zu", len,
+                        into->cap);
+    }
+    m = rx_take(c);
+    if (len > 0) {
+        memcpy(into->buf, m->data, len);
+    }
+    sp__msg_release(m);
+    return (ssize_t)len;
+}
+
+int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+{
+    struct recv_into into = {.m = m, .n = n < INT32_MAX ? n : INT32_MAX};
+
+    return n == 0 ? 0 : (int)recv_with(c, deadline, recv_take_msgs, &into);
+}
+
+ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t deadline)
+{
+    struct recv_into into = {.buf = buf, .cap = cap};
+
+    return recv_with(c, deadline, recv_take_bytes, &into);
+}
+
+int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
+{
+    sp_msg *m;
+
+    (void)pthread_mutex_lock(&c->lock);
+    m = rx_first(c);
+    m = m != NULL && m->header_len != SP__MSG_FAILURE ? m : NULL;
+    *size = m != NULL ? (int64_t)m->len : 0;
+    (void)pthread_mutex_unlock(&c->lock);
+    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
+}

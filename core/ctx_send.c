@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/// Sending: credit, who waits for it, and the way to the socket's actor.
+///
+/// `credit` is 2 × credit, and 1 when somebody waits. Senders take by compare-and-swap; a grant
+/// that finds the mark wakes. A sender sets the mark, then looks at the credit again: either it
+/// sees the grant, or the grant sees the mark.
+#include "ctx.h"
+#include "error.h"
+#include "runtime.h"
+
+#include <string.h>
+
+static bool credit_take(struct sp__ctx *c, uint32_t cost)
+{
+    int64_t now = atomic_load_explicit(&c->credit, memory_order_relaxed);
+
+    do {
+        if (now >> 1 <= 0) {
+            return false;
+        }
+        // Acquire: what the grant was given for (a queue that shrank) is seen.
+    } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost,
+                                                    memory_order_acquire, memory_order_relaxed));
+    return true;
+}
+
+/// Wakes as many senders as there is credit for; takes the mark away with the last one.
+static void credit_wake(struct sp__ctx *c)
+{
+    int64_t n = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;
+    struct sp__thread *t = NULL;
+
+    do {
+        (void)pthread_mutex_lock(&c->lock);
+        t = n > 0 ? sp__waiter_pop(&c->senders) : NULL;
+        if (c->senders == NULL) {
+            (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
+        }
+        (void)pthread_mutex_unlock(&c->lock);
+        if (t != NULL) {
+            sp__thread_wake(t);
+        }
+        n--;
+    } while (t != NULL);
+}
+
+void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
+{
+    int64_t before = atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst);
+
+    if ((before & 1) != 0 && (before >> 1) + credit > 0) {
+        credit_wake(c);
+    }
+}
+
+/// Sleeps until there may be credit, or the deadline. SP_ETIMEDOUT, SP_ECLOSED, SP_ESTATE.
+static int credit_wait(struct sp__ctx *c, int64_t deadline)
+{
+    struct sp__waiter w = {.thread = sp__self()};
+    int64_t now;
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    (void)pthread_mutex_lock(&c->lock);
+    if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+        (void)pthread_mutex_unlock(&c->lock);
+        return SP_OK; // The caller looks and finds it closed.
+    }
+    sp__waiter_add(&c->senders, &w);
+    now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
+    (void)pthread_mutex_unlock(&c->lock);
+    if (now >> 1 <= 0 && !sp__wait(deadline) && sp__now() >= deadline) {
+        now = 0;
+    } else {
+        now = 1;
+    }
+    (void)pthread_mutex_lock(&c->lock);
+    if (w.queued) {
+        sp__waiter_remove(&c->senders, &w);
+    } else {
+        now = 1; // It was woken: there is credit for it, or the context is closed.
+    }
+    if (c->senders == NULL) {
+        (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&c->lock);
+    return now != 0 ? SP_OK : SP_ETIMEDOUT;
+}
+
+static int send_fail(struct sp__ctx *c, int err)
+{
+    switch (err) {
+    case SP_ECLOSED:
+        return sp__fail(err, "send: the socket was closed");
+    case SP_ENOPEER:
+        return sp__fail(err, "send: no peer connected");
+    case SP_EAGAIN:
+        return sp__fail(err, "send: no room now");
+    case SP_ETIMEDOUT:
+        return sp__fail(err, "send: %s",
+                        atomic_load_explicit(&c->sock->peers, memory_order_relaxed) == 0
+                            ? "timed out, no peer connected"
+                            : "timed out, no room");
+    case SP_ENOTSUP:
+        return sp__fail(err, "send: the protocol \"%s\" only receives", c->sock->protocol->name);
+    default:
+        return err; // sp__may_block has said why.
+    }
+}
+
+/// Takes the address of the last request; SP_ESTATE without one.
+static int reply_take(struct sp__ctx *c, sp_msg *m)
+{
+    bool may;
+
+    (void)pthread_mutex_lock(&c->lock);
+    may = c->may_reply;
+    c->may_reply = false;
+    if (may) {
+        memcpy(m->header, c->reply_header, c->reply_len);
+        m->header_len = c->reply_len;
+        m->peer = c->reply_peer;
+    }
+    (void)pthread_mutex_unlock(&c->lock);
+    return may ? SP_OK
+               : sp__fail(SP_ESTATE, "send: \"%s\" has no request to answer (receive one first)",
+                          c->sock->protocol->name);
+}
+
+/// Begins a new question: the answers to earlier ones mean nothing any more.
+static void question_begin(struct sp__ctx *c, sp_msg *m)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    c->asking = true;
+    sp__msg(m)->round = ++c->asked;
+    (void)pthread_mutex_unlock(&c->lock);
+}
+
+/// Takes credit for a prefix of `m`, waiting for the first if need be.
+static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+{
+    size_t got = 0;
+
+    for (;;) {
+        int rc;
+
+        if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+            return SP_ECLOSED;
+        }
+        for (; got < n; got++) {
+            uint32_t cost = sp__sock_cost(c->sock, m[got]->len,
+                                          sp__option(&c->sock->opt.send_buffer));
+
+            if (!credit_take(c, cost)) {
+                break;
+            }
+            sp__msg(m[got])->cost = cost;
+        }
+        if (got > 0) {
+            return (int)got;
+        }
+        if (deadline == 0) {
+            return c->sock->ops->window != SP_WINDOW_OPEN &&
+                           atomic_load_explicit(&c->sock->peers, memory_order_relaxed) == 0
+                       ? SP_ENOPEER
+                       : SP_EAGAIN;
+        }
+        rc = credit_wait(c, deadline);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+{
+    uint32_t flags = c->sock->ops->flags;
+    sp_batch batch = {NULL, NULL, 0};
+    int got = 1;
+
+    if (n == 0) {
+        return 0;
+    }
+    if ((flags & SP_PROTO_NO_SEND) != 0) {
+        return send_fail(c, SP_ENOTSUP);
+    }
+    if ((flags & SP_PROTO_REPLIES) != 0) {
+        if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+            return send_fail(c, SP_ECLOSED);
+        }
+        // One reply a request, and requests are bounded: no credit is needed.
+        got = reply_take(c, m[0]);
+        sp__msg(m[0])->cost = 0;
+        got = got < 0 ? got : 1;
+    } else {
+        got = send_credit(c, m, n < INT32_MAX ? n : INT32_MAX, deadline);
+    }
+    if (got < 0) {
+        return send_fail(c, got);
+    }
+    for (int i = 0; i < got; i++) {
+        if (!c->sock->ref.raw && (flags & SP_PROTO_REPLIES) == 0) {
+            m[i]->header_len = 0;
+        }
+        if ((flags & SP_PROTO_ASKS) != 0) {
+            question_begin(c, m[i]);
+        }
+        sp_batch_push(&batch, m[i]);
+        m[i] = NULL;
+    }
+    sp__post_batch(&c->sock->actor, &c->tx_port, &batch);
+    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    return got;
+}
+
+/// Messages from senders, on the socket's actor.
+void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
+{
+    struct sp__ctx *c = SP__CONTAINER(port, struct sp__ctx, tx_port);
+
+    sp__count(&c->sock->accepted, nodes->n);
+    if (c->sock->state >= SP__SOCK_ENDING) {
+        for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
+            sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, true);
+        }
+        return;
+    }
+    if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0) {
+        c->round = sp__msg(nodes->tail)->round;
+    }
+    sp_batch_join(&c->pending, nodes);
+    sp__ctx_offer(c);
+    sp__sock_settle(c->sock);
+}
+
+void sp__ctx_offer(struct sp__ctx *c)
+{
+    int64_t before = 0;
+
+    if (c->pending.head == NULL) {
+        return;
+    }
+    if (c->sock->ops->window == SP_WINDOW_PIPES) {
+        c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
+        return; // The credit comes back when they are written or discarded.
+    }
+    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+        before += sp__msg(m)->cost;
+    }
+    c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
+    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+        before -= sp__msg(m)->cost;
+    }
+    if (before > 0) {
+        sp__ctx_grant(c, before);
+    }
+}
