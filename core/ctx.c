@@ -20,7 +20,7 @@ void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w)
     while (*list != NULL && *list != w) {
         list = &(*list)->next;
     }
-    if (*list == w) {
+    if (*list != NULL) {
         *list = w->next;
     }
     w->queued = false;

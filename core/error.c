@@ -23,17 +23,16 @@ static size_t error_vwrite(char *buf, size_t cap, const char *fmt, va_list ap)
     return (size_t)n < cap ? (size_t)n : cap - 1;
 }
 
-int sp__fail(int err, const char *fmt, ...)
+void sp__fail_text(const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     (void)error_vwrite(error_detail, sizeof(error_detail), fmt, ap);
     va_end(ap);
-    return err;
 }
 
-int sp__fail_in(int err, const char *fmt, ...)
+void sp__fail_text_in(const char *fmt, ...)
 {
     char inner[SP__DETAIL_MAX];
     size_t n;
@@ -45,10 +44,9 @@ int sp__fail_in(int err, const char *fmt, ...)
     va_end(ap);
     (void)snprintf(error_detail + n, sizeof(error_detail) - n, "%s%s", inner[0] != '\0' ? ": " : "",
                    inner);
-    return err;
 }
 
-int sp__fail_code(int err, const char *fmt, ...)
+void sp__fail_text_code(int err, const char *fmt, ...)
 {
     size_t n;
     va_list ap;
@@ -57,7 +55,6 @@ int sp__fail_code(int err, const char *fmt, ...)
     n = error_vwrite(error_detail, sizeof(error_detail), fmt, ap);
     va_end(ap);
     (void)snprintf(error_detail + n, sizeof(error_detail) - n, ": %s", sp_strerror(err));
-    return err;
 }
 
 void sp__bug(const char *file, int line, const char *what)

@@ -9,15 +9,19 @@
 
 #define SP__DETAIL_MAX 2048
 
-/// Sets the thread's detail to the formatted text and returns `err`.
-__attribute__((format(printf, 2, 3))) int sp__fail(int err, const char *fmt, ...);
+__attribute__((format(printf, 1, 2))) void sp__fail_text(const char *fmt, ...);
+__attribute__((format(printf, 1, 2))) void sp__fail_text_in(const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) void sp__fail_text_code(int err, const char *fmt, ...);
 
-/// Puts the formatted text and ": " in front of the thread's detail and returns `err`: the next
-/// link outwards.
-__attribute__((format(printf, 2, 3))) int sp__fail_in(int err, const char *fmt, ...);
+// Expressions with the value `err`, as macros, so that compilers and checkers see which value that
+// is. `err` must be without side effects.
 
-/// sp__fail(err, "<fmt>: <sp_strerror(err)>"), for plain causes.
-__attribute__((format(printf, 2, 3))) int sp__fail_code(int err, const char *fmt, ...);
+/// Sets the thread's detail to the formatted text.
+#define sp__fail(err, ...) (sp__fail_text(__VA_ARGS__), (err))
+/// Puts the formatted text and ": " in front of the thread's detail: the next link outwards.
+#define sp__fail_in(err, ...) (sp__fail_text_in(__VA_ARGS__), (err))
+/// sp__fail(err, "<text>: <sp_strerror(err)>"), for plain causes.
+#define sp__fail_code(err, ...) (sp__fail_text_code((err), __VA_ARGS__), (err))
 
 /// One of our own invariants is broken: says which, and aborts. Never because of a peer, the system
 /// or the caller.

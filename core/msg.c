@@ -291,9 +291,7 @@ int sp_msg_prepend(sp_msg *m, const void *p, size_t n)
         if (n > SIZE_MAX / 4 || sp__msg_reserve(m, m->len + n) != SP_OK) {
             return sp__fail_code(SP_ENOMEM, "prepend %zu bytes", n);
         }
-        if ((size_t)(m->data - msg_base(im)) >= n) {
-            room = n;
-        } else {
+        if ((size_t)(m->data - msg_base(im)) < n) {
             memmove(m->data + n, m->data, m->len);
             m->data += n;
         }

@@ -70,15 +70,24 @@ static bool find_core(const struct core_option *table, size_t n, void *base, con
     return false;
 }
 
-/// In a plugin's table; `ctx` is the base of options that each context has.
-static bool find_plugin(const sp_option *options, size_t n, size_t size, void *base, void *ctx,
-                        const char *name, struct place *out)
+/// A plugin's table and where its values are; `ctx` is the base of options that each context has.
+struct plugin_options {
+    const sp_option *table;
+    size_t count;
+    size_t size; ///< of an entry
+    void *base;
+    void *ctx;
+};
+
+static bool find_plugin(const struct plugin_options *options, const char *name, struct place *out)
 {
-    for (size_t i = 0; i < n; i++) {
-        const sp_option *o = (const sp_option *)(const void *)((const char *)options + i * size);
+    for (size_t i = 0; i < options->count; i++) {
+        const char *entry = (const char *)options->table + i * options->size;
+        const sp_option *o = (const sp_option *)(const void *)entry;
 
         if (strcmp(o->name, name) == 0) {
-            out->at = (char *)((o->flags & SP_OPTION_CTX) != 0 ? ctx : base) + o->offset;
+            out->at = (char *)((o->flags & SP_OPTION_CTX) != 0 ? options->ctx : options->base) +
+                      o->offset;
             out->type = o->type;
             out->min = o->min;
             out->max = o->max;
@@ -128,22 +137,25 @@ static int target_enter(uint64_t id, const char *name, struct target *t)
 
 static bool target_find(const struct target *t, const char *name, struct place *out)
 {
-    const struct sp__sock *s = t->sock;
+    struct plugin_options plugin;
 
-    if (t->ep != NULL) {
-        const sp_transport_ops *ops = &t->ep->transport->ops;
-
-        return find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out) ||
-               find_plugin(ops->options, ops->option_count, ops->option_size, t->ep->ref.state,
-                           NULL, name, out);
-    }
     if (t->pipe != NULL) {
         return false;
     }
+    if (t->ep != NULL) {
+        const sp_transport_ops *ops = &t->ep->transport->ops;
+
+        plugin = (struct plugin_options){ops->options, ops->option_count, ops->option_size,
+                                         t->ep->ref.state, NULL};
+        return find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out) ||
+               find_plugin(&plugin, name, out);
+    }
+    plugin = (struct plugin_options){t->sock->ops->options, t->sock->ops->option_count,
+                                     t->sock->ops->option_size, t->sock->ref.state,
+                                     t->sock->ctx.ref.state};
     return find_core(sock_options, COUNT(sock_options), &t->sock->opt, name, out) ||
            find_core(ep_options, COUNT(ep_options), &t->sock->opt.ep, name, out) ||
-           find_plugin(s->ops->options, s->ops->option_count, s->ops->option_size, s->ref.state,
-                       s->ctx.ref.state, name, out);
+           find_plugin(&plugin, name, out);
 }
 
 /// Why there is nothing to set: unknown, or read only.
@@ -190,7 +202,7 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
 
 static int set_int(const struct target *t, const char *name, int64_t value)
 {
-    struct place p;
+    struct place p = {0};
     int64_t old;
     int rc = target_writable(t, name, SP_OPTION_INT, &p);
 
@@ -241,7 +253,7 @@ static int pipe_get_int(const struct target *t, const char *name, int64_t *value
 
 static int get_int(const struct target *t, const char *name, int64_t *value)
 {
-    struct place p;
+    struct place p = {0};
 
     if (t->pipe != NULL) {
         return pipe_get_int(t, name, value);
@@ -268,7 +280,7 @@ int sp_get_int(uint64_t id, const char *name, int64_t *value)
     struct target t;
     int rc = target_enter(id, name, &t);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = value != NULL ? get_int(&t, name, value)
@@ -292,7 +304,7 @@ static int set_text(struct sp__sock *s, char *at, size_t max, const char *name, 
 
 static int set_str(const struct target *t, const char *name, const char *value)
 {
-    struct place p;
+    struct place p = {0};
     int rc;
 
     if (t->ep == NULL && t->pipe == NULL && strcmp(name, "name") == 0) {
@@ -307,7 +319,7 @@ int sp_set_str(uint64_t id, const char *name, const char *value)
     struct target t;
     int rc = target_enter(id, name, &t);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = value != NULL ? set_str(&t, name, value)
@@ -319,7 +331,7 @@ int sp_set_str(uint64_t id, const char *name, const char *value)
 /// The text of an option, copied under the lock. SP_ENOTSUP without detail: there is none.
 static const char *find_text(const struct target *t, const char *name)
 {
-    struct place p;
+    struct place p = {0};
 
     if (t->pipe != NULL) {
         return strcmp(name, "remote-address") == 0  ? t->pipe->remote
@@ -364,7 +376,7 @@ int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap)
         return sp__fail(SP_EINVAL, "option: no place for the length");
     }
     rc = target_enter(id, name, &t);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     (void)pthread_mutex_lock(&t.sock->lock);
@@ -399,11 +411,11 @@ static int set_bytes_now(struct sp__sock *s, void *arg)
 int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
 {
     struct bytes_args args = {name, p, n};
-    struct place place;
+    struct place place = {0};
     struct target t;
     int rc = target_enter(id, name, &t);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = p == NULL && n > 0 ? sp__fail(SP_EINVAL, "option \"%s\": no value", name)

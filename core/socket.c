@@ -512,7 +512,7 @@ int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
     if (rc == SP_OK) {
         rc = sp__registry_protocol(protocol, &proto);
     }
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return sp__fail_in(rc, "open");
     }
     if (raw && !proto->has_raw) {

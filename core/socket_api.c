@@ -60,7 +60,7 @@ int sp_close(sp_socket s)
     struct sp__sock *sock = NULL;
     int rc = sock_enter(s, &sock);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     if (!sp__sock_shut(sock)) {
@@ -81,7 +81,7 @@ static int ep_make(sp_socket s, const char *url, bool dialer, uint64_t *id)
     struct sp__ep *ep = NULL;
     int rc = sock_enter(s, &sock);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = sp__ep_new(&ep, sock, url, dialer);
@@ -97,7 +97,7 @@ static int ep_start(uint64_t id, enum sp__kind kind, int flags)
     struct sp__ep *ep = NULL;
     int rc = ep_enter(id, kind, &ep);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = kind == SP__KIND_LISTENER ? sp__ep_listen(ep)
@@ -111,7 +111,7 @@ static int ep_close(uint64_t id, enum sp__kind kind)
     struct sp__ep *ep = NULL;
     int rc = ep_enter(id, kind, &ep);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     sp__ep_close(ep);
@@ -197,7 +197,7 @@ int sp_pipe_close(sp_pipe p)
     struct sp__pipe *pipe = NULL;
     int rc = pipe_enter(p, &pipe);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     sp__pipe_user_close(pipe);
@@ -268,7 +268,7 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
         return sp__fail(SP_EINVAL, "peers: no place for the count, or info[0].size not set");
     }
     rc = sock_enter(s, &sock);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     (void)pthread_mutex_lock(&sock->lock);
@@ -304,7 +304,7 @@ int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
     struct sp__sock *sock = NULL;
     int rc = sock_enter(s, &sock);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     for (size_t i = 0; i < n && rc == SP_OK; i++) {
@@ -357,7 +357,7 @@ int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
         return sp__fail(SP_EINVAL, "receive: no place for the message");
     }
     rc = sock_enter(s, &sock);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = sp__ctx_recv(&sock->ctx, m, n, deadline_of(&sock->opt.recv_timeout, flags));
@@ -381,7 +381,7 @@ ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags)
         return sp__fail(SP_EINVAL, "receive: no buffer");
     }
     rc = sock_enter(s, &sock);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = sp__ctx_recv_into(&sock->ctx, buf, cap, deadline_of(&sock->opt.recv_timeout, flags));
