@@ -97,7 +97,7 @@ static void behaviour_start(const struct behaviour *b, enum peer_program which,
     }
 }
 
-/// Takes one message from the program and answers it, or notices that it hung up and sees it end.
+/// Takes one message from the program and answers it, or notices that it hung up.
 static void behaviour_step(const struct behaviour *b, struct behaviour_trace *t)
 {
     size_t skipped = b->peer == RAWSP_PAIR ? 0 : 4; // the header of what it gets
@@ -108,7 +108,6 @@ static void behaviour_step(const struct behaviour *b, struct behaviour_trace *t)
     long n = rawsp_recv(t->fd, buf, sizeof(buf) - 1, PROC_SOON);
 
     if (n < 0) {
-        t->code = proc_wait(&t->proc, PROC_SOON);
         t->ms = proc_now() - t->ms;
         (void)close(t->fd);
         (void)close(t->listener);
@@ -127,7 +126,7 @@ static void behaviour_step(const struct behaviour *b, struct behaviour_trace *t)
     }
 }
 
-/// Plays the peer of both until they have hung up.
+/// Plays the peer of both until they have hung up and ended.
 static void behaviour_play(const struct behaviour *b, struct behaviour_trace traces[2])
 {
     while (traces[0].fd >= 0 || traces[1].fd >= 0) {
@@ -142,6 +141,9 @@ static void behaviour_play(const struct behaviour *b, struct behaviour_trace tra
                 behaviour_step(b, &traces[i]);
             }
         }
+    }
+    for (int i = 0; i < 2; i++) {
+        traces[i].code = proc_wait(&traces[i].proc, PROC_SOON);
     }
 }
 
@@ -184,6 +186,6 @@ int main(void)
                                        .test_func = behaviour_is_nngcats,
                                        .initial_state = (void *)(uintptr_t)&behaviours[i]};
     }
-    peer_plugin_path();
+    peer_environment();
     return cmocka_run_group_tests_name("cat_behaviour", tests, NULL, NULL);
 }

@@ -173,6 +173,6 @@ int main(void)
         cmocka_unit_test(hex_is_a_line_each),        cmocka_unit_test(msgpack_is_bin),
     };
 
-    peer_plugin_path();
+    peer_environment();
     return cmocka_run_group_tests_name("cat_format", tests, format_setup, NULL);
 }

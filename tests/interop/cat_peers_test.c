@@ -150,6 +150,6 @@ int main(void)
                                        .test_func = peers_talk,
                                        .initial_state = (void *)(uintptr_t)&peers_cases[i]};
     }
-    peer_plugin_path();
+    peer_environment();
     return cmocka_run_group_tests_name("cat_peers", tests, NULL, NULL);
 }

@@ -181,7 +181,7 @@ int main(void)
 #define NN_ENTRY(test, scenario, own, its, transport, own_listens) cmocka_unit_test(test),
     const struct CMUnitTest tests[] = {NN_CASES(NN_ENTRY)};
 
-    peer_plugin_path();
+    peer_environment();
     if (!nn_side_load()) {
         (void)printf("skipped: %s\n", dlerror());
         return 77;

@@ -151,7 +151,7 @@ int main(void)
 #define NNG_ENTRY(test, scenario, own, its, transport, own_listens) cmocka_unit_test(test),
     const struct CMUnitTest tests[] = {NNG_CASES(NNG_ENTRY)};
 
-    peer_plugin_path();
+    peer_environment();
     return cmocka_run_group_tests_name("nng", tests, NULL, NULL);
 }
 

@@ -474,6 +474,6 @@ int main(void)
         cmocka_unit_test(doctor_finds_bad_plugins_and_directories),
     };
 
-    peer_plugin_path();
+    peer_environment();
     return cmocka_run_group_tests_name("tool", tests, NULL, NULL);
 }

@@ -78,8 +78,14 @@ int peer_run_sp(struct proc *p, const char *fmt, ...)
     return proc_wait(p, PROC_SOON);
 }
 
-void peer_plugin_path(void)
+void peer_environment(void)
 {
+    const char *options = getenv("TSAN_OPTIONS");
+    char text[512];
+
     (void)setenv("SP_PLUGIN_PATH", SP_TEST_BUILD_DIR "/plugins:" SP_TEST_BUILD_DIR "/transports",
                  0);
+    (void)snprintf(text, sizeof(text), "%s%satexit_sleep_ms=0", options != NULL ? options : "",
+                   options != NULL ? ":" : "");
+    (void)setenv("TSAN_OPTIONS", text, 1);
 }

@@ -24,8 +24,9 @@ __attribute__((format(printf, 3, 4))) int peer_start(struct proc *p, enum peer_p
 /// stops `p`.
 __attribute__((format(printf, 2, 3))) int peer_run_sp(struct proc *p, const char *fmt, ...);
 
-/// Lets a test program find the built plugins when it is not run by ctest, which says where they
-/// are.
-void peer_plugin_path(void);
+/// The environment of a test program and of what it starts: where the built plugins are, when it is
+/// not run by ctest, which says so; and no second of waiting at the end of each program that
+/// ThreadSanitizer watches. To be called first in main.
+void peer_environment(void);
 
 #endif
