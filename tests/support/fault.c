@@ -290,11 +290,11 @@ void fault_roles(int argc, char **argv, const struct fault_role *roles, size_t n
     fault_check_failed("the role exists", argv[2], 0);
 }
 
-void fault_start(struct proc *p, const char *role, const char *arg)
+void fault_start(struct proc *p, const char *role, const char *arg1, const char *arg2)
 {
     char self[512];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    const char *argv[] = {self, "--role", role, arg, NULL};
+    const char *argv[] = {self, "--role", role, arg1, arg2, NULL};
 
     assert_true(n > 0);
     self[n] = '\0';

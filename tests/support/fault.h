@@ -116,8 +116,8 @@ struct fault_role {
 /// If the program was started as a role, plays it and exits. First in main.
 void fault_roles(int argc, char **argv, const struct fault_role *roles, size_t n);
 
-/// Starts the program as a role, with one argument (may be NULL).
-void fault_start(struct proc *p, const char *role, const char *arg);
+/// Starts the program as a role, with up to two arguments (NULL: none).
+void fault_start(struct proc *p, const char *role, const char *arg1, const char *arg2);
 
 /// Waits for the end of it: the test fails unless the role returned 0.
 void fault_finish(struct proc *p);
