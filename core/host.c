@@ -58,7 +58,7 @@ static size_t host_pipe_room(const sp_pipe_ref *pipe)
                                                                        offsetof(struct sp__pipe,
                                                                                 ref));
 
-    return p->added && p->inflight < p->cap ? (size_t)(p->cap - p->inflight) : 0;
+    return sp__pipe_usable(p) && p->inflight < p->cap ? (size_t)(p->cap - p->inflight) : 0;
 }
 
 static void host_pipe_resume(sp_pipe_ref *pipe)
@@ -75,7 +75,7 @@ static sp_pipe_ref *host_pipe_find(sp_sock_ref *sock, uint32_t id)
 {
     struct sp__pipe *p = sp__sock_find(host_sock(sock), id);
 
-    return p != NULL && p->added ? &p->ref : NULL;
+    return p != NULL && sp__pipe_usable(p) ? &p->ref : NULL;
 }
 
 static void host_sock_resume(sp_sock_ref *sock)

@@ -102,13 +102,19 @@ void sp__reclaim(void)
 
 void sp__drop(struct sp__object *obj)
 {
-    if ((atomic_fetch_sub_explicit(&obj->refs, 1, memory_order_acq_rel) & ~OBJECT_RETIRED) != 1) {
+    unsigned old = atomic_load_explicit(&obj->refs, memory_order_relaxed);
+    unsigned now;
+
+    // To zero and retired in one step: a call with a hazard may take and drop references of a
+    // retired object, and nobody can destroy it before the one who retired it has listed it.
+    do {
+        now = old == 1 ? OBJECT_RETIRED : old - 1;
+    } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if (now != OBJECT_RETIRED) {
         return;
     }
-    // A call with a hazard may take and drop references of a retired object; only the first drop to
-    // zero lists it.
-    if ((atomic_fetch_or_explicit(&obj->refs, OBJECT_RETIRED, memory_order_acq_rel) &
-         OBJECT_RETIRED) == 0) {
+    if (old == 1) {
         (void)pthread_mutex_lock(&retired.lock);
         obj->retired = retired.head;
         retired.head = obj;

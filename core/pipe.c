@@ -54,16 +54,18 @@ static void pipe_join(struct sp__pipe *p)
 
     p->cap = (uint32_t)(room > 0 ? room : 1);
     p->since = sp__now();
-    atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_relaxed);
+    // Release: who sees it up (sp_peers, sp_stats) sees its handle and addresses.
+    atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_release);
+    p->added = true; // The protocol may use it at once.
     rc = s->ops->pipe_add(s->ref.state, &p->ref);
     if (rc < 0) {
+        p->added = false;
         sp__count(&s->rejected, 1);
         sp__count(&p->ep->counters[SP__EP_REJECT], 1);
         (void)memcpy(p->cause.text, "refused by the protocol", sizeof("refused by the protocol"));
         sp__pipe_shut(p, SP_EPEERS);
         return;
     }
-    p->added = true;
     if (atomic_fetch_add_explicit(&s->peers, 1, memory_order_relaxed) == 0 &&
         s->ops->window == SP_WINDOW_PEER) {
         sp__ctx_grant(&s->ctx, 1);
@@ -400,7 +402,8 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
     uint32_t cost;
     sp_batch one = {NULL, NULL, 0};
 
-    if (!p->added || (p->inflight >= p->cap && (p->sock->ops->flags & SP_PROTO_REPLIES) == 0)) {
+    if (!sp__pipe_usable(p) ||
+        (p->inflight >= p->cap && (p->sock->ops->flags & SP_PROTO_REPLIES) == 0)) {
         return SP_EAGAIN;
     }
     cost = sp__msg(m)->cost;

@@ -47,7 +47,7 @@ unsigned sp__pool_class(size_t size)
     return SP__CLASSES;
 }
 
-void *sp__pool_alloc(size_t size)
+static void *pool_try_alloc(size_t size)
 {
     uint64_t limit = atomic_load_explicit(&pool.limit, memory_order_relaxed);
     uint64_t before = atomic_fetch_add_explicit(&pool.bytes, size, memory_order_relaxed);
@@ -58,6 +58,20 @@ void *sp__pool_alloc(size_t size)
     }
     if (p == NULL) {
         atomic_fetch_sub_explicit(&pool.bytes, size, memory_order_relaxed);
+    }
+    return p;
+}
+
+void *sp__pool_alloc(size_t size)
+{
+    struct sp__thread *t = sp__self();
+    void *p = pool_try_alloc(size);
+
+    if (p == NULL && t != NULL) {
+        // What is cached is not in use: give it back, and try once more.
+        sp__pool_flush(t);
+        sp__pool_drain();
+        p = pool_try_alloc(size);
     }
     return p;
 }

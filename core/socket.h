@@ -216,6 +216,13 @@ void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms);
 void sp__pipe_cancel(struct sp__pipe *p);
 /// Ends it because of `err`. Idempotent; the protocol hears of it later.
 void sp__pipe_shut(struct sp__pipe *p, int err);
+/// Whether messages may be queued for it: the protocol knows it, and it does not end.
+static inline bool sp__pipe_usable(const struct sp__pipe *p)
+{
+    return p->added &&
+           atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
+               SP__PIPE_UP;
+}
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
 /// From now on every write is reported, for lingering.

@@ -152,26 +152,36 @@ static const sp_option pair1_options[] = {
 };
 
 #define PAIR_COMMON                                                                                \
-    .size = sizeof(sp_protocol_ops), .id_count = 1, .flags = SP_PROTO_REQUEUE,                     \
-    .window = SP_WINDOW_PIPES, .sock_size = sizeof(struct pair), .option_size = sizeof(sp_option), \
-    .init = pair_init, .ctx_open = pair_ctx_open, .pipe_add = pair_pipe_add,                       \
-    .pipe_del = pair_pipe_del
+    .size = sizeof(sp_protocol_ops), .id_count = 1, .window = SP_WINDOW_PIPES,                     \
+    .sock_size = sizeof(struct pair), .option_size = sizeof(sp_option), .init = pair_init,         \
+    .ctx_open = pair_ctx_open, .pipe_add = pair_pipe_add, .pipe_del = pair_pipe_del
 
 /// Version 0 has no header, so raw mode is the same.
-static const sp_protocol_ops pair0_raw_ops = {PAIR_COMMON, .ids = pair0_ids,
-                                              .on_send = pair_on_send, .on_recv = pair_on_recv};
-static const sp_protocol_ops pair0_ops = {PAIR_COMMON, .ids = pair0_ids, .on_send = pair_on_send,
-                                          .on_recv = pair_on_recv, .raw = &pair0_raw_ops};
+static const sp_protocol_ops pair0_raw_ops = {PAIR_COMMON, .flags = SP_PROTO_REQUEUE,
+                                              .ids = pair0_ids, .on_send = pair_on_send,
+                                              .on_recv = pair_on_recv};
+static const sp_protocol_ops pair0_ops = {PAIR_COMMON,
+                                          .flags = SP_PROTO_REQUEUE,
+                                          .ids = pair0_ids,
+                                          .on_send = pair_on_send,
+                                          .on_recv = pair_on_recv,
+                                          .raw = &pair0_raw_ops};
+
+/// Not requeued when a peer is lost: its hop is counted already.
 static const sp_protocol_ops pair1_raw_ops = {PAIR_COMMON,
                                               .ids = pair1_ids,
                                               .options = pair1_options,
                                               .option_count = 1,
                                               .on_send = pair1_raw_on_send,
                                               .on_recv = pair1_on_recv};
-static const sp_protocol_ops pair1_ops = {
-    PAIR_COMMON,          .ids = pair1_ids,         .options = pair1_options,
-    .option_count = 1,    .on_send = pair1_on_send, .on_recv = pair1_on_recv,
-    .raw = &pair1_raw_ops};
+static const sp_protocol_ops pair1_ops = {PAIR_COMMON,
+                                          .flags = SP_PROTO_REQUEUE,
+                                          .ids = pair1_ids,
+                                          .options = pair1_options,
+                                          .option_count = 1,
+                                          .on_send = pair1_on_send,
+                                          .on_recv = pair1_on_recv,
+                                          .raw = &pair1_raw_ops};
 
 static const sp_export pair_exports[] = {
     {SP_KIND_PROTOCOL, "pair", {.protocol = &pair0_ops}},
