@@ -474,8 +474,8 @@ struct sp_host {
     /// [io] Reports readiness of `fd` (edge-triggered) to the pipe until it is closed. Once a pipe;
     /// the plugin closes the fd in pipe_fini.
     int (*pipe_watch)(sp_pipe_ref *pipe, int fd);
-    /// [any] The pipe is ready (SP_READY_…), for transports without an fd. Harmless after it was
-    /// closed, as long as held.
+    /// [any] The pipe is ready (SP_READY_…), for transports without an fd, and for a harvest that
+    /// stops before it read everything. Harmless after it was closed, as long as held.
     void (*pipe_ready)(sp_pipe_ref *pipe, unsigned ready);
     /// [any] Keep the pipe's memory (not the connection) until the drop.
     void (*pipe_hold)(sp_pipe_ref *pipe);
