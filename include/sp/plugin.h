@@ -397,8 +397,9 @@ struct sp_transport_ops {
     /// -ECONNREFUSED, SP_EPROTO … with a cause. Mandatory.
     int (*handshake)(void *pipe, unsigned ready, sp_handshake *hs);
     /// [io] Append up to `max` received messages to `in` and return how many; fewer than `max`:
-    /// nothing more until the next readiness. Negative: the pipe is finished (SP_ECLOSED: orderly);
-    /// what was appended before still counts. Mandatory.
+    /// nothing more until the next readiness. Called once after the handshake without any.
+    /// Negative: the pipe is finished (SP_ECLOSED: orderly); what was appended before still counts.
+    /// Mandatory.
     int (*harvest)(void *pipe, sp_batch *in, size_t max, unsigned ready);
     /// [io] Write messages from the front of `out`: one that is written wholly is popped and
     /// released, one written in part stays in front. SP_OK: all written. SP_EAGAIN: call again when
