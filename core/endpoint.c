@@ -2,6 +2,7 @@
 /// Dialers and listeners. They are made and bound on the calling thread; from then on the socket's
 /// actor owns them: it accepts, dials, backs off, and counts how each attempt ended.
 #include "error.h"
+#include "log.h"
 #include "pipe.h"
 #include "platform.h"
 #include "runtime.h"
@@ -109,6 +110,13 @@ static void dial_later(struct sp__ep *ep)
     sp__timer_arm(&ep->timer, sp__now() + wait_us * 1000 + SP__MS);
 }
 
+/// A line about an attempt or a connection that ended.
+static void ep_log(const struct sp__ep *ep, sp_log_level level, int err, const char *why)
+{
+    sp__logf(level, ep->sock->name, "%s %s: %s%s%s", ep->dialer ? "dial" : "accept", ep->url, why,
+             why[0] != '\0' ? ": " : "", sp_strerror(err));
+}
+
 /// An attempt failed, or a connection ended.
 static void dial_ended(struct sp__ep *ep, int err, const char *why, bool was_up)
 {
@@ -140,6 +148,7 @@ static void dial_now(struct sp__ep *ep)
             sp__pipe_cancel(p);
         }
         sp__count(&ep->counters[ep_reason(rc)], 1);
+        ep_log(ep, SP_LOG_INFO, rc, cause.text);
         dial_ended(ep, rc, cause.text, false);
         return;
     }
@@ -185,6 +194,7 @@ static void accept_now(struct sp__ep *ep)
                 return;
             }
             sp__count(&ep->counters[ep_reason(rc)], 1);
+            ep_log(ep, SP_LOG_WARN, rc, cause.text);
             sp__timer_arm(&ep->timer, sp__now() + ACCEPT_RETRY_MS * SP__MS);
             return;
         }
@@ -219,6 +229,9 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
                              sp__now() - p->since > ep->opt.reconnect_max * SP__MS);
 
     ep->pipes--;
+    if (p->err != SP_ECANCELED) {
+        ep_log(ep, SP_LOG_INFO, p->err, p->cause.text);
+    }
     if (p->err != SP_EPEERS) {
         sp__count(&ep->counters[ep_reason(p->err)], 1);
     }
@@ -231,7 +244,10 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
 
 void sp__ep_linger(struct sp__ep *ep)
 {
-    if (!ep->dialer) {
+    if (ep->dialer) {
+        ep_settle(ep, SP_ECLOSED,
+                  "the socket was closed"); // It dials on if there is something to flush.
+    } else {
         sp__timer_cancel(&ep->timer);
         sp__watch_close(&ep->watch);
         ep->transport->ops.ep_close(ep->ref.state);

@@ -190,7 +190,7 @@ static void tx_report(struct sp__pipe *p, size_t msgs, uint64_t cost, uint64_t b
     sp__count(&p->tx_bytes, bytes);
     // Release: pairs with the exchange in pipe_written.
     done = atomic_fetch_add_explicit(&p->tx_done, cost, memory_order_release) + cost;
-    if (done > 0 && (p->tx_eager || done >= (p->cap + 3) / 4)) {
+    if (done > 0 && (stalled || p->tx_eager || done >= (p->cap + 3) / 4)) {
         sp__pipe_note(p, SP__NOTE_WRITTEN);
     }
 }
@@ -217,7 +217,9 @@ static void tx_submit(struct sp__pipe *p)
     }
     tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
     atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
-    tx_report(p, n - p->txq.n, cost - p->txq_cost, bytes - p->txq_bytes);
+    sp__count(&p->tx_msgs, n - p->txq.n);
+    sp__count(&p->tx_bytes, bytes - p->txq_bytes);
+    tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
     if (rc < 0 && rc != SP_EAGAIN) {
         p->tx_failed = true;
         atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
@@ -260,7 +262,7 @@ static void tx_on_event(struct sp__event *ev)
     if (p->txq.head != NULL) {
         tx_submit(p);
     } else {
-        tx_report(p, 0, 0, 0);
+        tx_report(p, 0, false);
     }
 }
 

@@ -17,6 +17,13 @@ struct sp__parker {
     uint32_t token; ///< futex word: 0 nothing, 1 token, 2 asleep
 };
 
+/// How a thread shall be.
+struct sp__thread_attr {
+    const char *name;
+    size_t stack;         ///< bytes; 0: the system's default
+    const char *affinity; ///< CPU list such as "0-3,5"; NULL: any
+};
+
 /// One readiness report of the poller.
 struct sp__ready {
     void *target;   ///< as given to watch
@@ -36,8 +43,8 @@ struct sp_platform {
     /// Sleep until unparked or `deadline` (ns, SP__NEVER); false: the deadline passed.
     bool (*park)(struct sp__parker *p, int64_t deadline);
     void (*unpark)(struct sp__parker *p);
-    /// Starts a thread named `name`; joined by thread_join.
-    int (*thread_start)(void **thread, const char *name, size_t stack, void (*fn)(void *arg),
+    /// Starts a thread; joined by thread_join.
+    int (*thread_start)(void **thread, const struct sp__thread_attr *attr, void (*fn)(void *arg),
                         void *arg);
     void (*thread_join)(void *thread);
     /// The one readiness set of the runtime. wait is called by one thread at a time; wake ends its

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,11 +138,28 @@ static void *linux_thread_main(void *arg)
     return NULL;
 }
 
-static int linux_thread_start(void **thread, const char *name, size_t stack, void (*fn)(void *arg),
-                              void *arg)
+/// Adds the CPUs of a list such as "0-3,5" (checked when it was set).
+static void linux_cpus(cpu_set_t *set, const char *list)
+{
+    CPU_ZERO(set);
+    while (*list != '\0') {
+        char *end;
+        unsigned long first = strtoul(list, &end, 10);
+        unsigned long last = *end == '-' ? strtoul(end + 1, &end, 10) : first;
+
+        for (; first <= last && first < CPU_SETSIZE; first++) {
+            CPU_SET(first, set);
+        }
+        list = *end == ',' ? end + 1 : "";
+    }
+}
+
+static int linux_thread_start(void **thread, const struct sp__thread_attr *how,
+                              void (*fn)(void *arg), void *arg)
 {
     struct linux_thread *t = sp__zalloc(sizeof(*t));
     pthread_attr_t attr;
+    cpu_set_t cpus;
     sigset_t all;
     sigset_t old;
     int rc;
@@ -151,10 +169,14 @@ static int linux_thread_start(void **thread, const char *name, size_t stack, voi
     }
     t->fn = fn;
     t->arg = arg;
-    (void)strncpy(t->name, name, sizeof(t->name) - 1);
+    (void)strncpy(t->name, how->name, sizeof(t->name) - 1);
     (void)pthread_attr_init(&attr);
-    if (stack > 0) {
-        (void)pthread_attr_setstacksize(&attr, stack);
+    if (how->stack > 0) {
+        (void)pthread_attr_setstacksize(&attr, how->stack);
+    }
+    if (how->affinity != NULL) {
+        linux_cpus(&cpus, how->affinity);
+        (void)pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
     }
     // Signals are the application's: no thread of the library takes one.
     (void)sigfillset(&all);

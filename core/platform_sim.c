@@ -94,12 +94,11 @@ static void sim_unpark(struct sp__parker *p)
     p->token = 1;
 }
 
-static int sim_thread_start(void **thread, const char *name, size_t stack, void (*fn)(void *arg),
-                            void *arg)
+static int sim_thread_start(void **thread, const struct sp__thread_attr *attr,
+                            void (*fn)(void *arg), void *arg)
 {
     (void)thread;
-    (void)name;
-    (void)stack;
+    (void)attr;
     (void)fn;
     (void)arg;
     return SP_ENOTSUP;

@@ -126,6 +126,8 @@ static struct sp__actor *shared_take(void)
 static void worker_start(void)
 {
     char name[32];
+    struct sp__thread_attr attr = {name, (size_t)sp__config()->thread_stack,
+                                   sp__config()->affinity};
     int i = sched.count;
     int rc;
 
@@ -133,8 +135,7 @@ static void worker_start(void)
         return;
     }
     (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
-    rc = sp__platform->thread_start(&sched.workers[i], name, (size_t)sp__config()->thread_stack,
-                                    sched_worker, NULL);
+    rc = sp__platform->thread_start(&sched.workers[i], &attr, sched_worker, NULL);
     if (rc == SP_OK) {
         sched.count++;
     } else if (i == 0) {

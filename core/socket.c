@@ -17,14 +17,13 @@ uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer)
 {
     uint64_t bytes = (uint64_t)sp__option(&s->opt.queue_bytes);
     uint64_t n = buffer > 0 ? (uint64_t)buffer : 1;
-    uint64_t cost;
 
-    // Most messages are smaller than their share of the bytes.
-    if (len * n <= bytes && len < UINT32_MAX) {
-        return 1;
+    if (len >= bytes) {
+        return (uint32_t)n; // One message always fits.
     }
-    cost = len / (bytes / n + 1) + 1;
-    return cost < n ? (uint32_t)cost : (uint32_t)n; // One message always fits.
+    // Most messages are smaller than their share of the bytes. No overflow: see the options'
+    // ranges.
+    return len * n <= bytes ? 1 : (uint32_t)((len * n + bytes - 1) / bytes);
 }
 
 struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id)

@@ -219,9 +219,8 @@ void sp__pipe_shut(struct sp__pipe *p, int err);
 /// Whether messages may be queued for it: the protocol knows it, and it does not end.
 static inline bool sp__pipe_usable(const struct sp__pipe *p)
 {
-    return p->added &&
-           atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
-               SP__PIPE_UP;
+    return p->added && atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state,
+                                            memory_order_relaxed) == SP__PIPE_UP;
 }
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
@@ -303,7 +302,8 @@ int sp__ep_dial(struct sp__ep *ep, bool wait);
 void sp__ep_close(struct sp__ep *ep);
 void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below
 void sp__ep_ready(struct sp__ep *ep);     ///< [any]
-void sp__ep_linger(struct sp__ep *ep);    ///< a listener frees its address, and keeps its pipes
+void sp__ep_linger(
+    struct sp__ep *ep); ///< no more callers; a listener frees its address, and keeps its pipes
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p);
 void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up);
 

@@ -58,6 +58,7 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
     add(o, "tx_bytes", sp__counted(&p->tx_bytes));
     add(o, "rx_msgs", sp__counted(&p->rx_msgs));
     add(o, "rx_bytes", sp__counted(&p->rx_bytes));
+    add(o, "tx_queued", sp__counted(&p->txq_depth));
 }
 
 static void add_ep(struct sp__json *o, const struct sp__ep *ep)
@@ -166,6 +167,7 @@ static void add_runtime(struct sp__json *o)
     sp__pool_stats(&bytes, &hits, &fresh);
     add(o, "threads", sched.threads);
     add(o, "wakes", sched.wakes);
+    add(o, "turns", sched.turns);
     add(o, "objects", sp__objects());
     add(o, "message_bytes", bytes);
     add(o, "pool_batches", hits);

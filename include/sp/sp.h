@@ -105,7 +105,7 @@ SP_API int sp_close(sp_socket s);
 
 /// Listens at a URL; `l` may be NULL. Port 0 chooses a free one ("bound-port", "url"). Errors:
 /// SP_EINVAL (URL), SP_ENOPLUGIN, -EADDRINUSE, -EACCES and whatever else the system says. Nothing
-/// is left after a failure.
+/// is left after a failure. Not from a callback (SP_ESTATE).
 SP_NODISCARD SP_API int sp_listen(sp_socket s, const char *url, sp_listener *l);
 
 /// Dials a URL; `d` may be NULL. Without SP_NONBLOCK it blocks until connected, at most
