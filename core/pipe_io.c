@@ -180,14 +180,12 @@ static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
     }
 }
 
-/// Reports what was written, when it is worth it: a quarter of the queue, or all that somebody
-/// waits for.
-static void tx_report(struct sp__pipe *p, size_t msgs, uint64_t cost, uint64_t bytes)
+/// Reports what was written, when it is worth it: a quarter of the queue, or everything when output
+/// stops (`stalled`) or somebody waits for every write.
+static void tx_report(struct sp__pipe *p, uint64_t cost, bool stalled)
 {
     uint64_t done;
 
-    sp__count(&p->tx_msgs, msgs);
-    sp__count(&p->tx_bytes, bytes);
     // Release: pairs with the exchange in pipe_written.
     done = atomic_fetch_add_explicit(&p->tx_done, cost, memory_order_release) + cost;
     if (done > 0 && (stalled || p->tx_eager || done >= (p->cap + 3) / 4)) {
