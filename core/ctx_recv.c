@@ -283,6 +283,7 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
 {
     ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
     struct sp__thread *next;
+    bool in_callback = false;
 
     while (rc == SP_OK) {
         (void)pthread_mutex_lock(&c->lock);
@@ -300,12 +301,14 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
         (void)pthread_mutex_unlock(&c->lock);
         if (rc == SP_OK) {
             rc = deadline == 0 ? SP_EAGAIN : rx_wait(c, deadline);
-            if (rc == SP_ESTATE) {
-                return rc; // From a callback; sp__may_block has said so.
+            in_callback = rc == SP_ESTATE;
+            if (in_callback) {
+                break; // From a callback; sp__may_block has said so.
             }
         }
     }
-    return recv_fail(c, (int)rc);
+    sp__run_here(sp__option(&c->sock->opt.in_place) != 0); // Stale answers may have made room.
+    return rc == SP_ESTATE && in_callback ? rc : recv_fail(c, (int)rc);
 }
 
 struct recv_into {

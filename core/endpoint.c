@@ -120,14 +120,19 @@ static void ep_log(const struct sp__ep *ep, sp_log_level level, int err, const c
 /// An attempt failed, or a connection ended.
 static void dial_ended(struct sp__ep *ep, int err, const char *why, bool was_up)
 {
+    bool again;
+
     if (ep->closed || ep->sock->state >= SP__SOCK_ENDING) {
         ep_settle(ep, SP_ECLOSED, "the socket was closed");
         return;
     }
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    again = was_up || ep->background;
+    (void)pthread_mutex_unlock(&ep->sock->lock);
     if (!was_up) {
         ep_settle(ep, err, why);
     }
-    if (was_up || ep->background) {
+    if (again) {
         dial_later(ep);
     } else {
         ep->running = false;
@@ -216,7 +221,9 @@ void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
     (void)p;
     sp__count(&ep->counters[SP__EP_CONNECT], 1);
     if (ep->dialer) {
+        (void)pthread_mutex_lock(&ep->sock->lock);
         ep->background = true;
+        (void)pthread_mutex_unlock(&ep->sock->lock);
         ep_settle(ep, SP_OK, NULL);
     }
 }
@@ -291,9 +298,11 @@ static void ep_on_event(struct sp__event *ev)
     struct sp__ep *ep = SP__CONTAINER(ev, struct sp__ep, ev);
     unsigned bits = atomic_exchange_explicit(&ep->cmd, 0, memory_order_acquire);
 
-    if (ep->sock->state >= SP__SOCK_ENDING || (bits & EP_CLOSE) != 0) {
+    if (ep->closed) {
+        ep_settle(ep, SP_ECLOSED, "it was closed"); // For who began to wait after that.
+    } else if (ep->sock->state >= SP__SOCK_ENDING || (bits & EP_CLOSE) != 0) {
         sp__ep_close_now(ep);
-    } else if (!ep->closed) {
+    } else {
         if (ep->dialer && (bits & EP_START) != 0 && !ep->running) {
             ep->running = true;
             dial_now(ep);
@@ -467,8 +476,10 @@ static int ep_begin(struct sp__ep *ep, bool wait)
     (void)pthread_mutex_lock(&ep->sock->lock);
     was = ep->started;
     ep->started = true;
-    ep->settled = false;
-    ep->waited = wait;
+    if (!was) {
+        ep->settled = false;
+        ep->background = !wait;
+    }
     (void)pthread_mutex_unlock(&ep->sock->lock);
     return was ? sp__fail(SP_ESTATE, "%s: already started", ep->url) : SP_OK;
 }
@@ -568,7 +579,6 @@ int sp__ep_dial(struct sp__ep *ep, bool wait)
     if (rc < 0) {
         return rc;
     }
-    ep->background = !wait;
     ep_post(ep, EP_START);
     sp__run_here(sp__option(&ep->sock->opt.in_place) != 0);
     if (!wait) {

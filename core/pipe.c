@@ -80,6 +80,9 @@ static void pipe_join(struct sp__pipe *p)
     s->tx_again = true;
     atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_relaxed);
     sp__pipe_cmd_rx(p, SP__RX_CREDIT);
+    if (s->state == SP__SOCK_LINGERING) {
+        sp__pipe_flush(p);
+    }
 }
 
 /// The hellos are exchanged: asks the user, if there is a function for it.

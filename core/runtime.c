@@ -113,6 +113,7 @@ static int runtime_start_with(const sp_config *cfg)
 
 int sp__runtime_start(void)
 {
+    struct sp__thread *t = sp__self();
     int rc = SP_OK;
 
     if (sp__forked()) {
@@ -121,6 +122,10 @@ int sp__runtime_start(void)
     // Acquire: pairs with the release above.
     if (atomic_load_explicit(&runtime.started, memory_order_acquire)) {
         return SP_OK;
+    }
+    if (t != NULL && t->running) {
+        // There are callbacks only while the runtime is up, or goes down.
+        return sp__fail(SP_ECLOSED, "the library is being shut down");
     }
     (void)pthread_mutex_lock(&runtime.lock);
     if (!atomic_load_explicit(&runtime.started, memory_order_relaxed)) {

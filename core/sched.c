@@ -258,7 +258,13 @@ void sp__run_here(bool in_place)
 {
     struct sp__thread *t = sp__self();
 
-    if (t == NULL || t->running || !local_any(t)) {
+    if (t == NULL || !local_any(t)) {
+        return;
+    }
+    if (t->running) {
+        if (t->in_user) {
+            local_flush(t); // The callback may take long, or wait for what it sent.
+        }
         return;
     }
     if (sp__platform->simulated && sp__platform->choose(2) == 0) {
@@ -435,6 +441,7 @@ bool sp__wait(int64_t deadline)
 {
     struct sp__thread *t = sp__self();
 
+    sp__run_here(true); // What this call posted must not sleep with its thread.
     if (sched_max() > 0) {
         return sp__platform->park(&t->parker, deadline);
     }

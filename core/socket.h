@@ -268,9 +268,9 @@ struct sp__ep {
 
     // Under sock->lock.
     struct sp__ep *next;
-    bool started; ///< options are fixed
-    bool waited;  ///< somebody waits for the result of the first dial
-    bool settled; ///< … which is there
+    bool started;    ///< options are fixed
+    bool background; ///< dial again after a failure of the first attempt too
+    bool settled;    ///< … which is there
     int result;
     char cause[256];
     struct sp__waiter *waiters;
@@ -280,7 +280,6 @@ struct sp__ep {
     bool running;
     bool closed;
     bool inited;
-    bool background;       ///< dial again after a failure of the first attempt too
     struct sp__pipe *pipe; ///< a dialer's
     unsigned shaking;      ///< unfinished handshakes
     unsigned pipes;        ///< of this endpoint
