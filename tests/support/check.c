@@ -284,6 +284,7 @@ static void *call_main(void *arg)
     c->rc = c->fn(c->arg);
     c->took = check_now() - start;
     (void)snprintf(c->detail, sizeof(c->detail), "%s", c->rc < 0 ? sp_error_detail() : "");
+    __atomic_store_n(&c->ended, 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -292,6 +293,7 @@ void check_call_start(struct check_call *c, long (*fn)(void *arg), void *arg)
     c->fn = fn;
     c->arg = arg;
     c->rc = 0;
+    c->ended = 0;
     assert_int_equal(pthread_create(&c->thread, NULL, call_main, c), 0);
 }
 
@@ -307,6 +309,16 @@ long check_call_join(struct check_call *c, int ms)
         abort(); // Its stack is the test's: going on would not be safe.
     }
     return c->rc;
+}
+
+bool check_call_ended(struct check_call *c, int ms)
+{
+    int64_t end = check_now() + ms;
+
+    while (__atomic_load_n(&c->ended, __ATOMIC_ACQUIRE) == 0 && check_now() < end) {
+        check_pause();
+    }
+    return __atomic_load_n(&c->ended, __ATOMIC_ACQUIRE) != 0;
 }
 
 static int count_dir(const char *path)

@@ -81,12 +81,15 @@ struct check_call {
     long (*fn)(void *arg);
     void *arg;
     pthread_t thread;
+    int ended; ///< atomic
     long rc;
     int64_t took; ///< ms
     char detail[256];
 };
 void check_call_start(struct check_call *c, long (*fn)(void *arg), void *arg);
 long check_call_join(struct check_call *c, int ms);
+/// Whether it returned within `ms`; it is still to be joined.
+bool check_call_ended(struct check_call *c, int ms);
 
 /// Open descriptors, threads of this process.
 int check_fds(void);
