@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Two sockets of one process talk over inproc: a question and its answer, on one thread. Build it with
-/// `cc inproc_demo.c $(pkg-config --cflags --libs sp)`.
+/// Two sockets of one process talk over inproc: a question and its answer, on one thread. Build it
+/// with `cc inproc_demo.c $(pkg-config --cflags --libs sp)`.
 #include <stdio.h>
 #include <string.h>
 

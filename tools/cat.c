@@ -121,7 +121,7 @@ static int cat_apply(struct cat_config *cfg, uint64_t id, bool is_socket)
             setting->on_socket = is_socket;
             setting->applied = true;
         } else if (err != SP_ENOTSUP) {
-            return tool_fail_sp(setting->name, err);
+            return tool_fail_sp("option", err);
         }
     }
     return TOOL_OK;
@@ -131,7 +131,7 @@ static int cat_set_int(sp_socket s, const char *name, int64_t value)
 {
     int err = sp_set_int(s.id, name, value);
 
-    return err < 0 ? tool_fail_sp(name, err) : TOOL_OK;
+    return err < 0 ? tool_fail_sp("option", err) : TOOL_OK;
 }
 
 static int cat_subscribe(const struct cat_config *cfg, sp_socket s)
@@ -145,7 +145,7 @@ static int cat_subscribe(const struct cat_config *cfg, sp_socket s)
         int err = sp_set_bytes(s.id, "subscribe", topics[i], strlen(topics[i]));
 
         if (err < 0) {
-            return tool_fail_sp("subscribe", err);
+            return tool_fail_sp("option", err);
         }
     }
     return TOOL_OK;
@@ -278,7 +278,7 @@ static int cat_open_and_run(struct cat_config *cfg)
     }
     err = sp_open(&s, cfg->pattern.protocol);
     if (err < 0) {
-        return tool_fail_sp(cfg->pattern.protocol, err);
+        return tool_fail_sp("open", err);
     }
     atomic_store_explicit(&cat_socket_id, s.id, memory_order_release);
     code = cat_set_up(cfg, s);

@@ -162,10 +162,19 @@ static void doctor_url_form(const char *scheme, char *buf, size_t cap)
     cJSON_Delete(list);
 }
 
+/// What is wrong, without the action and the URL, which the finding names already.
+static const char *doctor_cause(const char *detail, const char *url)
+{
+    const char *at = strstr(detail, url);
+
+    return at != NULL && strncmp(at + strlen(url), ": ", 2) == 0 ? at + strlen(url) + 2 : detail;
+}
+
 /// Makes an endpoint without starting it: that loads the transport and reads the URL.
 static bool doctor_parse(struct doctor *d, const char *url, const char *scheme,
                          const char *protocol)
 {
+    char detail[DOCTOR_DETAIL];
     char form[256];
     sp_socket s;
     sp_dialer dialer;
@@ -177,14 +186,13 @@ static bool doctor_parse(struct doctor *d, const char *url, const char *scheme,
     }
     err = sp_dialer_new(&dialer, s, url);
     if (err == SP_ENOPLUGIN || err == SP_EABI) {
-        doctor_add(d, DOCTOR_FAIL, "transport", doctor_hint(err, false), "%s", sp_error_detail());
+        doctor_add(d, DOCTOR_FAIL, "transport", doctor_hint(err, false), "%s",
+                   doctor_cause(sp_error_detail(), url));
     } else if (err < 0) {
         doctor_add(d, DOCTOR_OK, "transport", NULL, "%s is loaded", scheme);
-        doctor_add(d, DOCTOR_FAIL, "URL", NULL, "%s", sp_error_detail());
+        (void)snprintf(detail, sizeof(detail), "%s", doctor_cause(sp_error_detail(), url));
         doctor_url_form(scheme, form, sizeof(form));
-        if (form[0] != '\0') {
-            doctor_add(d, DOCTOR_OK, "URL", NULL, "%s", form);
-        }
+        doctor_add(d, DOCTOR_FAIL, "URL", form, "%s", detail);
     } else {
         doctor_add(d, DOCTOR_OK, "transport", NULL, "%s is loaded", scheme);
         doctor_add(d, DOCTOR_OK, "URL", NULL, "well formed");
@@ -204,7 +212,7 @@ static bool doctor_try_dial(struct doctor *d, const char *url)
         doctor_add(d, DOCTOR_OK, "dial", NULL, "connected as %s", protocol);
         return true;
     }
-    doctor_add(d, DOCTOR_FAIL, "dial", doctor_hint(err, false), "%s", detail);
+    doctor_add(d, DOCTOR_FAIL, "dial", doctor_hint(err, false), "%s", doctor_cause(detail, url));
     return false;
 }
 
@@ -224,7 +232,8 @@ static void doctor_try_listen(struct doctor *d, const char *url, const char *pro
     if (err == -EADDRNOTAVAIL) {
         doctor_add(d, DOCTOR_OK, "listen", NULL, "not tried: %s", doctor_hint(err, true));
     } else if (err < 0) {
-        doctor_add(d, DOCTOR_FAIL, "listen", doctor_hint(err, true), "%s", sp_error_detail());
+        doctor_add(d, DOCTOR_FAIL, "listen", doctor_hint(err, true), "%s",
+                   doctor_cause(sp_error_detail(), url));
     } else {
         if (sp_get_str(l.id, "url", bound, &cap) < 0) {
             (void)snprintf(bound, sizeof(bound), "%s", url);

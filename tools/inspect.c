@@ -194,7 +194,7 @@ static int inspect_show(const char *name)
     cJSON *list = tool_plugin_list(name, &err);
 
     if (list == NULL) {
-        return tool_fail_sp(name, err);
+        return tool_fail_sp("plugin", err);
     }
     cJSON_ArrayForEach(plugin, list)
     {

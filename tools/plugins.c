@@ -155,7 +155,7 @@ int tool_plugins(int argc, char **argv)
     }
     list = tool_plugin_list(NULL, &err);
     if (list == NULL) {
-        return tool_fail_sp("plugins", err);
+        return tool_fail_sp("plugin", err);
     }
     code = plugins_print_table(list);
     cJSON_Delete(list);

@@ -197,7 +197,7 @@ int tool_print_plugin_list(const char *name)
     int err = sp_plugins(name, &text);
 
     if (err < 0) {
-        return tool_fail_sp(name != NULL ? name : "plugins", err);
+        return tool_fail_sp("plugin", err);
     }
     (void)puts(text);
     sp_free(text);
