@@ -591,11 +591,25 @@ int sp__ep_dial(struct sp__ep *ep, bool wait)
     return rc;
 }
 
+static int close_call(struct sp__sock *s, void *arg)
+{
+    sp__ep_close_now(arg);
+    sp__sock_settle(s);
+    return SP_OK;
+}
+
 void sp__ep_close(struct sp__ep *ep)
 {
-    if (sp__handle_close(&ep->obj)) {
-        ep_post(ep, EP_CLOSE);
-        sp__drop(&ep->obj);
+    struct sp__thread *t = sp__self();
+
+    if (!sp__handle_close(&ep->obj)) {
+        return;
     }
-    sp__run_here(sp__option(&ep->sock->opt.in_place) != 0);
+    if (t->running) {
+        ep_post(ep, EP_CLOSE);
+        sp__run_here(true);
+    } else {
+        (void)sp__sock_call(ep->sock, &ep->sock->actor, close_call, ep);
+    }
+    sp__drop(&ep->obj);
 }

@@ -36,7 +36,8 @@ static struct {
 static struct {
     pthread_mutex_t lock;
     struct sp__object *head;
-    atomic_uint count; ///< objects initialised and not destroyed
+    atomic_uint listed; ///< in the list
+    atomic_uint count;  ///< objects initialised and not destroyed
 } retired = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void sp__object_init(struct sp__object *obj, enum sp__kind kind,
@@ -95,6 +96,7 @@ void sp__reclaim(void)
         struct sp__object *obj = dead;
 
         dead = obj->retired;
+        atomic_fetch_sub_explicit(&retired.listed, 1, memory_order_relaxed);
         obj->destroy(obj);
         atomic_fetch_sub_explicit(&retired.count, 1, memory_order_relaxed);
     }
@@ -118,6 +120,7 @@ void sp__drop(struct sp__object *obj)
         (void)pthread_mutex_lock(&retired.lock);
         obj->retired = retired.head;
         retired.head = obj;
+        atomic_fetch_add_explicit(&retired.listed, 1, memory_order_relaxed);
         (void)pthread_mutex_unlock(&retired.lock);
     }
     sp__reclaim();
@@ -260,6 +263,11 @@ void sp__leave(void)
 
     // Release: what the call did is done before the object may be destroyed.
     atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);
+    // Something waited for a hazard, perhaps for this one. Relaxed: if not seen now, the next call
+    // does.
+    if (t->depth == 0 && atomic_load_explicit(&retired.listed, memory_order_relaxed) > 0) {
+        sp__reclaim();
+    }
 }
 
 void sp__handles_reset(void)

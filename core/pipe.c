@@ -122,7 +122,7 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     atomic_store_explicit(&p->state, SP__PIPE_ENDING, memory_order_relaxed);
     p->ops->pipe_close(p->ref.tran);
     sp__pipe_cmd_rx(p, SP__RX_END);
-    sp__pipe_cmd_tx(p, SP__TX_END);
+    sp__post(&p->tx_end);
 }
 
 /// Keeps the socket's count of what its pipes hold.

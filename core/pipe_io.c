@@ -252,16 +252,20 @@ static void tx_on_event(struct sp__event *ev)
     if ((bits & SP__TX_EAGER) != 0) {
         p->tx_eager = true;
     }
-    if ((bits & SP__TX_END) != 0) {
-        p->tx_over = true;
-        sp__pipe_note(p, SP__NOTE_TX_STOPPED);
-        return;
-    }
     if (p->txq.head != NULL) {
         tx_submit(p);
     } else {
         tx_report(p, 0, false);
     }
+}
+
+/// Behind every message that was queued.
+static void tx_on_end(struct sp__event *ev)
+{
+    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_end);
+
+    p->tx_over = true;
+    sp__pipe_note(p, SP__NOTE_TX_STOPPED);
 }
 
 void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits)
@@ -298,4 +302,5 @@ void sp__pipe_io_init(struct sp__pipe *p)
     sp__actor_init(&p->tx, &p->obj, false);
     sp__event_init(&p->rx_ev, &p->rx, NULL, rx_on_event);
     sp__event_init(&p->tx_ev, &p->tx, NULL, tx_on_event);
+    sp__event_init(&p->tx_end, &p->tx, NULL, tx_on_end);
 }

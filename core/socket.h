@@ -176,6 +176,8 @@ struct sp__pipe {
     struct sp__actor tx;
     struct sp__port tx_port;
     struct sp__event tx_ev;
+    struct sp__event
+        tx_end; ///< an event of its own: `tx_ev` may stand in front of messages already
     _Atomic unsigned tx_cmd;
     atomic_bool tx_want; ///< wants to hear of readiness
     bool tx_over;
@@ -297,7 +299,7 @@ int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool di
 /// Starts it: binds here and now, or dials. `wait`: until the first connection is there, or fails.
 int sp__ep_listen(struct sp__ep *ep);
 int sp__ep_dial(struct sp__ep *ep, bool wait);
-/// Closes it soon. [any]
+/// Closes it; from a callback soon. [any]
 void sp__ep_close(struct sp__ep *ep);
 void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below
 void sp__ep_ready(struct sp__ep *ep);     ///< [any]

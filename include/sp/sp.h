@@ -122,7 +122,8 @@ SP_NODISCARD SP_API int sp_listener_start(sp_listener l);
 SP_NODISCARD SP_API int sp_dialer_new(sp_dialer *d, sp_socket s, const char *url);
 SP_NODISCARD SP_API int sp_dialer_start(sp_dialer d, int flags);
 
-/// Close an endpoint and every pipe that it made. Do not block: pipes are gone soon after.
+/// Close an endpoint and every pipe that it made. On return a listener's address is free again (from
+/// a callback: soon after); the pipes are gone soon after.
 SP_API int sp_listener_close(sp_listener l);
 SP_API int sp_dialer_close(sp_dialer d);
 
