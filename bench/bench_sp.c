@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/// The project's own library. --batch: by sp_sendmsgs and sp_recvmsgs.
+#include "common.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <sp/sp.h>
+
+#define BATCH_MAX 1024
+
+struct end {
+    const struct bench_args *a;
+    sp_socket s;
+    char *buf;
+    size_t have; ///< of `m`, to be sent
+    sp_msg *m[BATCH_MAX];
+};
+
+static int end_ok(int rc, const char *what)
+{
+    if (rc < 0) {
+        const char *detail = sp_error_detail();
+
+        bench_die("%s: %s", what, detail[0] != '\0' ? detail : sp_strerror(rc));
+    }
+    return rc;
+}
+
+static void end_configure(const struct bench_args *a)
+{
+    static bool done;
+    sp_config *cfg = NULL;
+
+    // The other end of inproc is opened later.
+    if (done || (a->spin < 0 && a->threads < 0)) {
+        return;
+    }
+    done = true;
+    (void)end_ok(sp_config_new(&cfg), "config");
+    if (a->spin >= 0) {
+        (void)end_ok(sp_config_set_int(cfg, "spin-time", a->spin), "spin-time");
+    }
+    if (a->threads >= 0) {
+        (void)end_ok(sp_config_set_int(cfg, "threads", a->threads), "threads");
+    }
+    (void)end_ok(sp_init(cfg), "init");
+    sp_config_free(cfg);
+}
+
+static void *end_open(const struct bench_args *a, bool server, const char *url)
+{
+    struct end *e = calloc(1, sizeof(*e));
+    const char *protocol = bench_is(a->pattern, "reqrep") ? (server ? "rep" : "req") : "pair";
+
+    if (e == NULL || (e->buf = calloc(1, a->size)) == NULL || a->batch > BATCH_MAX) {
+        bench_die("no memory");
+    }
+    e->a = a;
+    end_configure(a);
+    (void)end_ok(sp_open(&e->s, protocol), "open");
+    (void)end_ok(sp_set_int(e->s.id, "recv-size-max", 0), "recv-size-max");
+    if (server) {
+        (void)end_ok(sp_listen(e->s, url, NULL), "listen");
+    } else {
+        (void)end_ok(sp_dial(e->s, url, NULL, 0), "dial");
+    }
+    return e;
+}
+
+static unsigned end_send(void *end, uint64_t seq)
+{
+    struct end *e = end;
+    unsigned n;
+
+    if (!e->a->msg) {
+        bench_number(e->buf, seq);
+        (void)end_ok(sp_send(e->s, e->buf, e->a->size, 0), "send");
+        return 1;
+    }
+    for (; e->have < e->a->batch; e->have++) {
+        (void)end_ok(sp_msg_new(&e->m[e->have], e->a->size), "message");
+        bench_number(sp_msg_data(e->m[e->have]), seq + e->have);
+    }
+    if (e->a->batch == 1) {
+        (void)end_ok(sp_sendmsg(e->s, e->m[0], 0), "send");
+        e->have = 0;
+        return 1;
+    }
+    n = (unsigned)end_ok(sp_sendmsgs(e->s, e->m, e->have, 0), "send");
+    e->have -= n;
+    memmove(e->m, e->m + n, e->have * sizeof(sp_msg *));
+    return n;
+}
+
+static unsigned end_recv(void *end, uint64_t seq)
+{
+    struct end *e = end;
+    sp_msg *m[BATCH_MAX];
+    unsigned n = 1;
+
+    if (!e->a->msg) {
+        ssize_t len = sp_recv(e->s, e->buf, e->a->size, 0);
+
+        (void)end_ok(len < 0 ? (int)len : 0, "receive");
+        bench_check(e->buf, (size_t)len, e->a, seq);
+        return 1;
+    }
+    if (e->a->batch > 1) {
+        n = (unsigned)end_ok(sp_recvmsgs(e->s, m, e->a->batch, 0), "receive");
+    } else {
+        (void)end_ok(sp_recvmsg(e->s, &m[0], 0), "receive");
+    }
+    for (unsigned i = 0; i < n; i++) {
+        bench_check(sp_msg_view(m[i]), sp_msg_len(m[i]), e->a, seq + i);
+        sp_msg_release(m[i]);
+    }
+    return n;
+}
+
+static void end_dial(void *end, const char *url)
+{
+    (void)end_ok(sp_dial(((struct end *)end)->s, url, NULL, 0), "dial");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_lib lib = {
+        .name = "sp", .open = end_open, .send = end_send, .recv = end_recv, .dial = end_dial};
+
+    return bench_main(argc, argv, &lib);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/// libzmq, with its default queues and one I/O thread a process.
+#include "common.h"
+
+#include <stdlib.h>
+#include <pthread.h>
+
+#include <zmq.h>
+
+struct end {
+    const struct bench_args *a;
+    void *s;
+    char *buf;
+};
+
+static void *context;
+
+static int end_ok(int rc, const char *what)
+{
+    if (rc < 0) {
+        bench_die("%s: %s", what, zmq_strerror(zmq_errno()));
+    }
+    return rc;
+}
+
+static void context_new(void)
+{
+    context = zmq_ctx_new();
+}
+
+static int end_type(const struct bench_args *a, bool server)
+{
+    // A REQ ignores another connect to an address that it has.
+    if (bench_is(a->what, "conns")) {
+        return server ? ZMQ_PULL : ZMQ_PUSH;
+    }
+    if (bench_is(a->pattern, "reqrep")) {
+        return server ? ZMQ_REP : ZMQ_REQ;
+    }
+    if (bench_is(a->pattern, "pushpull")) {
+        return server ? ZMQ_PULL : ZMQ_PUSH;
+    }
+    return ZMQ_PAIR;
+}
+
+static void *end_open(const struct bench_args *a, bool server, const char *url)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct end *e = calloc(1, sizeof(*e));
+
+    (void)pthread_once(&once, context_new);
+    if (e == NULL || context == NULL || (e->buf = calloc(1, a->size)) == NULL) {
+        bench_die("no memory");
+    }
+    e->a = a;
+    e->s = zmq_socket(context, end_type(a, server));
+    if (e->s == NULL) {
+        bench_die("open: %s", zmq_strerror(zmq_errno()));
+    }
+    (void)end_ok(server ? zmq_bind(e->s, url) : zmq_connect(e->s, url), "bind or connect");
+    return e;
+}
+
+static unsigned end_send(void *end, uint64_t seq)
+{
+    struct end *e = end;
+    zmq_msg_t m;
+
+    if (!e->a->msg) {
+        bench_number(e->buf, seq);
+        (void)end_ok(zmq_send(e->s, e->buf, e->a->size, 0), "send");
+        return 1;
+    }
+    (void)end_ok(zmq_msg_init_size(&m, e->a->size), "message");
+    bench_number(zmq_msg_data(&m), seq);
+    (void)end_ok(zmq_msg_send(&m, e->s, 0), "send");
+    return 1;
+}
+
+static unsigned end_recv(void *end, uint64_t seq)
+{
+    struct end *e = end;
+    zmq_msg_t m;
+
+    if (!e->a->msg) {
+        int len = end_ok(zmq_recv(e->s, e->buf, e->a->size, 0), "receive");
+
+        bench_check(e->buf, (size_t)len, e->a, seq);
+        return 1;
+    }
+    (void)zmq_msg_init(&m);
+    (void)end_ok(zmq_msg_recv(&m, e->s, 0), "receive");
+    bench_check(zmq_msg_data(&m), zmq_msg_size(&m), e->a, seq);
+    (void)zmq_msg_close(&m);
+    return 1;
+}
+
+static void end_dial(void *end, const char *url)
+{
+    (void)end_ok(zmq_connect(((struct end *)end)->s, url), "connect");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_lib lib = {
+        .name = "zmq", .open = end_open, .send = end_send, .recv = end_recv, .dial = end_dial};
+
+    return bench_main(argc, argv, &lib);
+}
