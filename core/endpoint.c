@@ -342,6 +342,18 @@ static void ep_watch_ready(struct sp__watch *w, unsigned ready)
 
 /* ------------------------------------------------------------------ The calling thread */
 
+/// The socket's values to begin with; others may be setting them.
+static void ep_inherit(struct sp__ep *ep)
+{
+    const int64_t *from = &ep->sock->opt.ep.recv_size_max;
+    int64_t *to = &ep->opt.recv_size_max;
+
+    _Static_assert(sizeof(ep->opt) % sizeof(int64_t) == 0, "endpoint options are int64_t fields");
+    for (size_t i = 0; i < sizeof(ep->opt) / sizeof(int64_t); i++) {
+        to[i] = sp__option(&from[i]);
+    }
+}
+
 /// Writes the defaults of the transport's option table into the endpoint's state.
 static void ep_defaults(struct sp__ep *ep)
 {
@@ -411,10 +423,10 @@ static int url_scheme(const char *url, char *scheme)
 }
 
 /// Gives it a handle and puts it into the socket's list. SP_ECLOSED: too late.
-static int ep_publish(struct sp__ep *ep)
+static int ep_publish(struct sp__ep *ep, uint64_t *id)
 {
     struct sp__sock *s = ep->sock;
-    int rc = sp__handle_open(&ep->obj);
+    int rc = sp__handle_open(&ep->obj, id);
 
     if (rc < 0) {
         return rc;
@@ -433,7 +445,7 @@ static int ep_publish(struct sp__ep *ep)
     return rc;
 }
 
-int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool dialer)
+int sp__ep_new(uint64_t *id, struct sp__sock *s, const char *url, bool dialer)
 {
     const char *verb = dialer ? "dial" : "listen";
     const struct sp__transport *tr;
@@ -452,19 +464,19 @@ int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool di
     if (ep == NULL) {
         return sp__fail_code(SP_ENOMEM, "%s %s", verb, url);
     }
-    memcpy(&ep->opt, &s->opt.ep, sizeof(ep->opt));
+    ep_inherit(ep);
     rc = tr->ops.ep_init(ep->ref.state, &sp__host, &ep->ref, ep->url, &cause);
     if (rc == SP_OK) {
         ep->inited = true;
-        rc = ep_publish(ep);
+        rc = ep_publish(ep, id);
     }
     if (rc < 0) {
         (void)sp__fail(rc, "%s %s: %s", verb, url,
                        cause.text[0] != '\0' ? cause.text : sp_strerror(rc));
         sp__drop(&ep->obj);
+        *id = 0;
         return rc;
     }
-    *out = ep; // The first reference is the socket's.
     return SP_OK;
 }
 

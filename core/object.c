@@ -166,7 +166,7 @@ static struct slot *slot_take(uint32_t *index)
     return s;
 }
 
-int sp__handle_open(struct sp__object *obj)
+int sp__handle_open(struct sp__object *obj, uint64_t *id)
 {
     uint32_t index;
     struct slot *s;
@@ -182,6 +182,9 @@ int sp__handle_open(struct sp__object *obj)
         s->generation = 1;
     }
     obj->id = (uint64_t)obj->kind << 56 | (uint64_t)s->generation << 32 | index;
+    if (id != NULL) {
+        *id = obj->id;
+    }
     sp__hold(obj);
     atomic_store_explicit(&s->obj, obj, memory_order_relaxed);
     // Release: who reads this id also sees the object and its fields.

@@ -45,8 +45,10 @@ static inline void sp__hold(struct sp__object *obj)
 }
 void sp__drop(struct sp__object *obj);
 
-/// Gives the object a handle (and the table a reference). SP_ENOMEM, SP_EPEERS: the table is full.
-int sp__handle_open(struct sp__object *obj);
+/// Gives the object a handle (and the table a reference), and writes it to `id` too (may be NULL):
+/// from then on others may close it, so only who holds a reference of his own may look at the
+/// object. SP_ENOMEM, SP_EPEERS: the table is full.
+int sp__handle_open(struct sp__object *obj, uint64_t *id);
 /// Makes the handle invalid, once: true for the caller that did it, who then owns the table's
 /// reference.
 bool sp__handle_close(struct sp__object *obj);

@@ -92,7 +92,7 @@ static void pipe_admit(struct sp__pipe *p)
 
     sp__timer_cancel(&p->timer);
     p->ep->shaking--;
-    if (sp__handle_open(&p->obj) < 0) {
+    if (sp__handle_open(&p->obj, NULL) < 0) {
         sp__pipe_shut(p, SP_ENOMEM);
         return;
     }

@@ -520,7 +520,7 @@ int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
     s = sock_alloc(proto, raw);
     rc = s != NULL ? sock_init(s) : SP_ENOMEM;
     if (rc == SP_OK) {
-        rc = sp__handle_open(&s->obj);
+        rc = sp__handle_open(&s->obj, &out->id);
     }
     if (rc < 0) {
         if (s != NULL) {
@@ -528,6 +528,5 @@ int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
         }
         return sp__fail_code(rc, "open \"%s\"", protocol);
     }
-    out->id = s->obj.id;
     return SP_OK;
 }

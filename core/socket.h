@@ -294,8 +294,8 @@ struct sp__ep {
     sp__counter counters[SP__EP_COUNTERS];
 };
 
-/// Makes one for a URL; it is not in the socket's list yet. Errors with detail.
-int sp__ep_new(struct sp__ep **out, struct sp__sock *s, const char *url, bool dialer);
+/// Makes one for a URL; from then on it is the socket's. Errors with detail.
+int sp__ep_new(uint64_t *id, struct sp__sock *s, const char *url, bool dialer);
 /// Starts it: binds here and now, or dials. `wait`: until the first connection is there, or fails.
 int sp__ep_listen(struct sp__ep *ep);
 int sp__ep_dial(struct sp__ep *ep, bool wait);

@@ -78,16 +78,12 @@ int sp_close(sp_socket s)
 static int ep_make(sp_socket s, const char *url, bool dialer, uint64_t *id)
 {
     struct sp__sock *sock = NULL;
-    struct sp__ep *ep = NULL;
     int rc = sock_enter(s, &sock);
 
     if (rc != SP_OK) {
         return rc;
     }
-    rc = sp__ep_new(&ep, sock, url, dialer);
-    if (rc == SP_OK) {
-        *id = ep->obj.id;
-    }
+    rc = sp__ep_new(id, sock, url, dialer);
     sp__leave();
     return rc;
 }
