@@ -100,7 +100,6 @@ static void wrong_usage_exits_with_2(void **state)
         "cat --pair -L 1 --silent=1",
         "cat --pair -L 1 -qv",
         "cat --pair -L 1 word",
-        "cat --su x -L 1",
         "plugins word",
         "plugins --nosuch",
         "inspect",
@@ -116,6 +115,7 @@ static void wrong_usage_exits_with_2(void **state)
                        wrong[i]);
         tool_expect(wrong[i], 2, beginning);
     }
+    tool_expect("cat --pa -L 1", 2, "sp cat: option --pa is ambiguous: --pair or --pair1");
     tool_expect("nosuch", 2, "sp: there is no command \"nosuch\"");
     tool_expect("", 2, "sp: which command?");
 }
