@@ -19,7 +19,7 @@ for group in "$@"; do
     bench) wanted="$wanted $bench" ;;
     model) wanted="$wanted $model" ;;
     *)
-        echo "usage: $0 [build] [test] [ci] [model]" >&2
+        echo "usage: $0 [build] [test] [ci] [bench] [model]" >&2
         exit 2
         ;;
     esac
