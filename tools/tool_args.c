@@ -25,7 +25,7 @@ static const struct tool_option *args_find(const struct tool_args *args, const c
                               option->name);
             return NULL;
         }
-        found = option;
+        found = found == NULL ? option : found;
     }
     if (found == NULL) {
         (void)tool_misuse("there is no option --%.*s", (int)n, text);

@@ -18,9 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PROC_RUNNING 64
 #define PROC_LOOK_AGAIN 5 // ms between two looks at what cannot be polled
 
 extern char **environ;
+
+/// Programs that run: a test that fails leaves some behind, which must not outlive the test
+/// program.
+static pid_t proc_running[PROC_RUNNING];
 
 long long proc_now(void)
 {
@@ -37,6 +42,32 @@ static void proc_close(int *fd)
     if (*fd >= 0) {
         (void)close(*fd);
         *fd = -1;
+    }
+}
+
+static void proc_kill_running(void)
+{
+    for (size_t i = 0; i < PROC_RUNNING; i++) {
+        if (proc_running[i] > 0) {
+            (void)kill(proc_running[i], SIGKILL);
+        }
+    }
+}
+
+/// Replaces one process id (0: none) by another.
+static void proc_note(pid_t old, pid_t new)
+{
+    static bool ready;
+    size_t i = 0;
+
+    if (!ready) {
+        ready = atexit(proc_kill_running) == 0;
+    }
+    while (i < PROC_RUNNING && proc_running[i] != old) {
+        i++;
+    }
+    if (i < PROC_RUNNING) {
+        proc_running[i] = new;
     }
 }
 
@@ -93,6 +124,8 @@ int proc_start(struct proc *p, const char *const argv[])
     if (err < 0) {
         p->pid = 0;
         proc_stop(p);
+    } else {
+        proc_note(0, p->pid);
     }
     return err;
 }
@@ -110,6 +143,7 @@ static bool proc_reap(struct proc *p, int flags)
 
     if (p->pid > 0 && waitpid(p->pid, &status, flags) == p->pid) {
         p->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        proc_note(p->pid, 0);
         p->pid = 0;
     }
     return p->pid == 0;
