@@ -30,10 +30,10 @@ static void ep_destroy(struct sp__object *obj)
 {
     struct sp__ep *ep = SP__CONTAINER(obj, struct sp__ep, obj);
 
-    sp__host_timers_free(&ep->timers);
     if (ep->inited) {
         ep->transport->ops.ep_fini(ep->ref.state);
     }
+    sp__host_timers_free(&ep->timers);
     (void)__atomic_fetch_sub(&ep->transport->plugin->instances, 1, __ATOMIC_RELAXED);
     sp__timer_unreserve();
     sp__drop(&ep->sock->obj);

@@ -163,6 +163,9 @@ static int target_missing(const struct target *t, const char *name)
 {
     static const char *const kinds[] = {"", "socket", "context", "dialer", "listener", "pipe"};
 
+    if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
+        return sp__fail(SP_EINVAL, "option \"%s\": it is a text", name);
+    }
     for (size_t i = 0; i < COUNT(readonly_names); i++) {
         if (strcmp(readonly_names[i], name) == 0) {
             return sp__fail(SP_ESTATE, "option \"%s\": read only", name);
@@ -269,7 +272,8 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
                            : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
     }
     if (!target_find(t, name, &p) || p.type == SP_OPTION_STR || p.type == SP_OPTION_BYTES) {
-        return sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
+        return p.at != NULL ? sp__fail(SP_EINVAL, "option \"%s\": it is no integer", name)
+                            : sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
     }
     *value = sp_option_load(p.at);
     return SP_OK;
@@ -368,6 +372,7 @@ static int get_bytes(const void *value, size_t n, const char *name, void *buf, s
 int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap)
 {
     char copy[sizeof(((sp_bound *)0)->url)] = "";
+    struct place place = {0};
     const char *text;
     struct target t;
     int rc;
@@ -385,8 +390,13 @@ int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap)
         (void)snprintf(copy, sizeof(copy), "%s", text);
     }
     (void)pthread_mutex_unlock(&t.sock->lock);
-    rc = text != NULL ? get_bytes(copy, strlen(copy) + 1, name, buf, cap)
-                      : sp__fail(SP_ENOTSUP, "option \"%s\": no such text here", name);
+    if (text != NULL) {
+        rc = get_bytes(copy, strlen(copy) + 1, name, buf, cap);
+    } else {
+        rc = target_find(&t, name, &place)
+                 ? sp__fail(SP_EINVAL, "option \"%s\": it is no text", name)
+                 : sp__fail(SP_ENOTSUP, "option \"%s\": no such text here", name);
+    }
     sp__leave();
     return rc;
 }

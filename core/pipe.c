@@ -92,12 +92,12 @@ static void pipe_admit(struct sp__pipe *p)
 
     sp__timer_cancel(&p->timer);
     p->ep->shaking--;
+    atomic_store_explicit(&p->state, SP__PIPE_ASKED, memory_order_relaxed);
     if (sp__handle_open(&p->obj, NULL) < 0) {
         sp__pipe_shut(p, SP_ENOMEM);
         return;
     }
     if (atomic_load_explicit(&s->watched, memory_order_acquire)) {
-        atomic_store_explicit(&p->state, SP__PIPE_ASKED, memory_order_relaxed);
         p->told = true;
         sp__user_tell(p, SP__USER_ADDING);
         return;

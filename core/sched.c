@@ -300,7 +300,6 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     struct sp__ready ready[POLL_MAX];
     int64_t next = sp__timers_next();
     struct sp__watch *zombies;
-    struct sp__thread *heir = NULL;
     int n;
 
     // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token
@@ -322,17 +321,8 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     sched.poller_asleep = false;
     zombies = sched.zombies;
     sched.zombies = NULL;
-    if (sched_max() == 0 && sched.idle != NULL) {
-        // This thread may leave for good: another one that waits takes the poller over.
-        heir = sched.idle;
-        sched.idle = heir->idle_next;
-        heir->idle = false;
-    }
     (void)pthread_mutex_unlock(&sched.lock);
     zombies_drop(zombies);
-    if (heir != NULL) {
-        sp__thread_wake(heir);
-    }
 }
 
 static void idle_remove(struct sp__thread *t)
@@ -437,6 +427,28 @@ static void sched_worker(void *arg)
 
 /* ------------------------------------------------------------------ Waiting */
 
+/// With "threads" = 0: a thread that stops driving leaves nobody without a poller, nor with work:
+/// it wakes one that sleeps, which drives, or passes it on in turn when it leaves too.
+static void sched_pass_on(void)
+{
+    struct sp__thread *heir = NULL;
+
+    (void)pthread_mutex_lock(&sched.lock);
+    if (sched.head != NULL) {
+        sched_alert();
+        return;
+    }
+    if (!sched.poller_busy && sched.idle != NULL) {
+        heir = sched.idle;
+        sched.idle = heir->idle_next;
+        heir->idle = false;
+    }
+    (void)pthread_mutex_unlock(&sched.lock);
+    if (heir != NULL) {
+        sp__thread_wake(heir);
+    }
+}
+
 bool sp__wait(int64_t deadline)
 {
     struct sp__thread *t = sp__self();
@@ -451,6 +463,7 @@ bool sp__wait(int64_t deadline)
         t->running = false;
         local_flush(t);
     }
+    sched_pass_on();
     return sp__now() < deadline;
 }
 
@@ -471,6 +484,7 @@ int sp__drive(int64_t deadline)
         (void)pthread_mutex_unlock(&sched.lock);
     }
     t->running = false;
+    sched_pass_on();
     return ran;
 }
 
