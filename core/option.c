@@ -158,12 +158,19 @@ static bool target_find(const struct target *t, const char *name, struct place *
            find_plugin(&plugin, name, out);
 }
 
+/// Texts of the core, of whichever object.
+static bool is_core_text(const char *name)
+{
+    return strcmp(name, "name") == 0 || strcmp(name, "url") == 0 ||
+           strcmp(name, "local-address") == 0 || strcmp(name, "remote-address") == 0;
+}
+
 /// Why there is nothing to set: unknown, or read only.
 static int target_missing(const struct target *t, const char *name)
 {
     static const char *const kinds[] = {"", "socket", "context", "dialer", "listener", "pipe"};
 
-    if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
+    if (is_core_text(name) && t->obj->kind == SP__KIND_SOCKET) {
         return sp__fail(SP_EINVAL, "option \"%s\": it is a text", name);
     }
     for (size_t i = 0; i < COUNT(readonly_names); i++) {
@@ -272,8 +279,9 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
                            : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
     }
     if (!target_find(t, name, &p) || p.type == SP_OPTION_STR || p.type == SP_OPTION_BYTES) {
-        return p.at != NULL ? sp__fail(SP_EINVAL, "option \"%s\": it is no integer", name)
-                            : sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
+        return p.at != NULL || is_core_text(name)
+                   ? sp__fail(SP_EINVAL, "option \"%s\": it is no integer", name)
+                   : sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
     }
     *value = sp_option_load(p.at);
     return SP_OK;
