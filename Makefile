@@ -7,6 +7,8 @@
 #   make install    [PREFIX=/usr/local] [DESTDIR=]
 #   make check      the checks that need no build: format, includes, headers
 #   make format     clang-format over the tree
+#   make bench      beside libnng, libnanomsg, libzmq and the bare system, in less than 10 minutes; results in
+#                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
 #   make clean
 
 PREFIX  ?= /usr/local
@@ -21,7 +23,9 @@ export CMAKE_GENERATOR := Ninja
 endif
 endif
 
-.PHONY: all deps deps-test test demo install check format clean
+BENCH   ?= --pairs 5
+
+.PHONY: bench bench-quick bench-doc all deps deps-test test demo install check format clean
 
 all:
 	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make deps' (Debian, as root or with sudo)" >&2; exit 1; }
@@ -52,6 +56,12 @@ check:
 
 format:
 	tests/check/format.sh --fix
+
+bench bench-quick bench-doc:
+	cmake/install-deps.sh build bench
+	$(MAKE) all
+	bench/run.py --build $(BUILD) $(if $(filter bench-quick,$@),--set quick --seconds 0.15) \
+	    $(if $(filter bench-doc,$@),--doc doc/performance.md) $(BENCH)
 
 clean:
 	rm -rf build

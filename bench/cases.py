@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What bench/run.py measures. A case has members that run in turn; the first is this library, whose ratio to each of the
+others is what counts."""
+
+TRANSPORTS = ("inproc", "ipc", "tcp")
+PEERS = ("nng", "nanomsg", "zmq")
+
+
+class Member:
+    def __init__(self, label, program, *args):
+        self.label = label
+        self.program = program
+        self.args = [str(a) for a in args]
+
+
+class Case:
+    """`figure`: the member of the result that is compared; `more`: more of it is better."""
+
+    def __init__(self, name, what, figure, more, args, members, group, key, unit):
+        self.name, self.what, self.figure, self.more = name, what, figure, more
+        self.args = [str(a) for a in args]
+        self.members, self.group, self.key, self.unit = members, group, key, unit
+
+
+def size_text(size):
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB" if size >= 1 << 10 else f"{size} B"
+
+
+def latency(transport, pattern, size, pin):
+    members = [Member("sp", "bench_sp"), Member("sp spin 0", "bench_sp", "--spin", 0)]
+    members += [Member(p, f"bench_{p}") for p in PEERS]
+    members.append(Member("floor", "bench_raw"))
+    if transport == "inproc" and not pin:
+        members.append(Member("floor spinning", "bench_raw", "--spin", 1))
+    args = ["--transport", transport, "--pattern", pattern, "--size", size] + (["--pin"] if pin else [])
+    where = "one core" if pin else "both cores"
+    return Case(f"round trip {pattern} {size_text(size)} {transport}, {where}", "lat", "median_us", False, args, members,
+                f"lat-{pattern}-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "µs")
+
+
+def one_way(transport, size, pin, full=True):
+    members = [Member("sp", "bench_sp")]
+    if full:
+        members.append(Member("sp batch 64", "bench_sp", "--batch", 64))
+    members += [Member(p, f"bench_{p}") for p in PEERS]
+    if full:
+        members.append(Member("nng aio 32", "bench_nng", "--flight", 32))
+    members.append(Member("zmq push", "bench_zmq", "--pattern", "pushpull"))
+    members.append(Member("floor", "bench_raw"))
+    args = ["--transport", transport, "--size", size] + (["--pin"] if pin else [])
+    where = "one core" if pin else "both cores"
+    return Case(f"one-way PAIR {size_text(size)} {transport}, {where}", "thr", "rate", True, args, members,
+                f"thr-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "/s")
+
+
+def start(transport):
+    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS]
+    return Case(f"start to first message {transport}", "start", "exec_us", False, ["--transport", transport], members,
+                "start", transport, "µs")
+
+
+def connections(transport):
+    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS]
+    return Case(f"1,000 connections {transport}", "conns", "ms", False, ["--transport", transport], members, "conns",
+                transport, "ms")
+
+
+def quick():
+    cases = [latency(t, "reqrep", 64, False) for t in TRANSPORTS]
+    cases += [one_way(t, 64, False, full=False) for t in TRANSPORTS]
+    return cases + [start("inproc")]
+
+
+def usual():
+    cases = [latency(t, "reqrep", 64, pin) for pin in (False, True) for t in TRANSPORTS]
+    cases += [latency(t, "pair", 64, False) for t in TRANSPORTS]
+    cases += [one_way(t, 64, pin) for pin in (False, True) for t in TRANSPORTS]
+    cases += [one_way(t, size, False, full=False) for size in (1 << 10, 1 << 16, 1 << 20) for t in TRANSPORTS]
+    cases += [start(t) for t in TRANSPORTS]
+    return cases + [connections(t) for t in ("ipc", "tcp")]
+
+
+def everything():
+    sizes = (8, 64, 256, 1 << 10, 4 << 10, 1 << 14, 1 << 16, 1 << 18, 1 << 20)
+    cases = [latency(t, p, s, pin) for pin in (False, True) for p in ("reqrep", "pair") for s in sizes
+             for t in TRANSPORTS]
+    cases += [one_way(t, s, pin) for pin in (False, True) for s in sizes for t in TRANSPORTS]
+    cases += [start(t) for t in TRANSPORTS]
+    return cases + [connections(t) for t in ("ipc", "tcp")]
