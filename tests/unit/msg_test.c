@@ -8,12 +8,12 @@
 #include <string.h>
 
 /// Huge sizes are part of the tests: they shall fail as they do without a sanitizer.
-const char *__asan_default_options(void);
+SP_API const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
     return "allocator_may_return_null=1";
 }
-const char *__tsan_default_options(void);
+SP_API const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "allocator_may_return_null=1";

@@ -43,6 +43,7 @@ static void second_peer_is_refused_and_counted(void **state)
         check_recv(b, "for b");
         check_ok(sp_close(b));
         // Now it is the other's turn.
+        check_stat_is(a.id, "listeners[0].connect", 2);
         check_send(a, "for c");
         check_recv(c, "for c");
         check_rest(a);
