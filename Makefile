@@ -29,7 +29,7 @@ BENCH   ?= --pairs 5
 
 all:
 	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make deps' (Debian, as root or with sudo)" >&2; exit 1; }
-	cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)"
+	cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" -DSP_TESTS=$(if $(TESTS),ON,OFF)
 	cmake --build $(BUILD) -j $(JOBS)
 
 deps:
@@ -39,7 +39,7 @@ deps-test:
 	cmake/install-deps.sh build test
 
 test: deps-test
-	$(MAKE) all
+	$(MAKE) all TESTS=1
 	cd $(BUILD) && $(CTEST) -LE bench
 
 demo: deps
