@@ -21,7 +21,7 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
 
     cap = cap > 0 ? cap : 1;
     if (c->sock->last_offer) {
-        cap = 2 * cap + SP__RX_WINDOW; // The pipe is gone: this is the last chance, and bounded.
+        cap = 4 * cap + 2 * SP__RX_WINDOW; // All that a gone pipe can hold, beyond a full queue.
     }
     if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) >= cap) {
         // seq_cst, against rx_made_room: either it sees the mark, or we see the room.

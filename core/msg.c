@@ -4,6 +4,7 @@
 #include "msg.h"
 
 #include "error.h"
+#include "runtime.h"
 
 #include <sp/sp.h>
 
@@ -199,6 +200,9 @@ int sp_msg_new(sp_msg **m, size_t len)
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "message: no place for the result");
     }
+    if (sp__forked()) {
+        return sp__fail(SP_ESTATE, "called in a child after fork");
+    }
     *m = sp__msg_new(len);
     return *m != NULL ? SP_OK : sp__fail_code(SP_ENOMEM, "message of %zu bytes", len);
 }
@@ -210,6 +214,9 @@ int sp_msg_wrap(sp_msg **m, void *buf, size_t len, void (*free_fn)(void *buf, vo
 
     if (m == NULL || (buf == NULL && len > 0)) {
         return sp__fail(SP_EINVAL, "wrap: no buffer");
+    }
+    if (sp__forked()) {
+        return sp__fail(SP_ESTATE, "called in a child after fork");
     }
     im = msg_block();
     c = im != NULL ? chunk_new(0) : NULL;
@@ -239,12 +246,15 @@ int sp_msg_loan(sp_msg **m, sp_socket s, size_t len)
 
 sp_msg *sp_msg_clone(sp_msg *m)
 {
-    return m != NULL ? sp__msg_clone(m) : NULL;
+    return m != NULL && !sp__forked() ? sp__msg_clone(m) : NULL;
 }
 
 void sp_msg_release(sp_msg *m)
 {
-    sp__msg_release(m);
+    // In a child after fork the pool's lock may be held for ever: the memory goes with the process.
+    if (!sp__forked()) {
+        sp__msg_release(m);
+    }
 }
 
 void *sp_msg_data(sp_msg *m)

@@ -303,6 +303,20 @@ static void pipe_written(struct sp__pipe *p)
     s->tx_again = true;
 }
 
+/// Output failed. If that is because the peer is gone, what it sent before is still to be read:
+/// input finds the end itself.
+static void pipe_tx_failed(struct sp__pipe *p, int err)
+{
+    bool gone = err == SP_ECLOSED || err == -EPIPE || err == -ECONNRESET;
+
+    if (gone && p->sock->state == SP__SOCK_OPEN) {
+        p->tx_dead = true;
+        sp__pipe_cmd_rx(p, SP_READY_IN | SP_READY_HUP);
+    } else {
+        sp__pipe_shut(p, err);
+    }
+}
+
 /// Everybody else: written, broken, stopped, the user's answer, the user's wish.
 static void pipe_on_note(struct sp__event *ev)
 {
@@ -312,7 +326,7 @@ static void pipe_on_note(struct sp__event *ev)
     bits = atomic_exchange_explicit(&p->bits, 0, memory_order_acquire);
     pipe_written(p);
     if ((bits & SP__NOTE_TX_FAILED) != 0) {
-        sp__pipe_shut(p, atomic_load_explicit(&p->tx_err, memory_order_relaxed));
+        pipe_tx_failed(p, atomic_load_explicit(&p->tx_err, memory_order_relaxed));
     }
     if ((bits & SP__NOTE_CLOSE) != 0) {
         sp__pipe_shut(p, SP_ECANCELED);

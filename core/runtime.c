@@ -28,6 +28,7 @@ static struct {
     pthread_mutex_t lock;
     atomic_bool started;
     atomic_bool forked;
+    atomic_uint users; ///< calls between sp__runtime_enter and _leave
     bool atfork;
     struct sp_config config;
 } runtime = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -135,6 +136,29 @@ int sp__runtime_start(void)
     return rc;
 }
 
+int sp__runtime_enter(void)
+{
+    for (;;) {
+        int rc = sp__runtime_start();
+
+        if (rc < 0) {
+            return rc;
+        }
+        // seq_cst, against sp_fini: either it sees this user, or we see that it has begun.
+        atomic_fetch_add_explicit(&runtime.users, 1, memory_order_seq_cst);
+        if (atomic_load_explicit(&runtime.started, memory_order_seq_cst)) {
+            return SP_OK;
+        }
+        sp__runtime_leave();
+    }
+}
+
+void sp__runtime_leave(void)
+{
+    // Release: what the call made is there before sp_fini goes on.
+    atomic_fetch_sub_explicit(&runtime.users, 1, memory_order_release);
+}
+
 int sp_init(const sp_config *cfg)
 {
     int rc;
@@ -187,10 +211,12 @@ void sp_fini(void)
     (void)pthread_mutex_lock(&runtime.lock);
     if (atomic_load_explicit(&runtime.started, memory_order_relaxed)) {
         // From here on a call that opens something waits for the lock, and starts anew.
-        atomic_store_explicit(&runtime.started, false, memory_order_release);
+        atomic_store_explicit(&runtime.started, false, memory_order_seq_cst);
         runtime_close_all();
         // Calls that other threads have under way hold what they use; wait until they left.
-        for (sp__reclaim(); sp__objects() > 0; sp__reclaim()) {
+        for (sp__reclaim();
+             sp__objects() > 0 || atomic_load_explicit(&runtime.users, memory_order_seq_cst) > 0;
+             sp__reclaim()) {
             (void)sp__wait(sp__now() + SP__MS);
             runtime_close_all();
         }

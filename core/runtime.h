@@ -7,6 +7,10 @@
 
 /// Starts the runtime with the defaults, unless it runs already. Sets the error detail.
 int sp__runtime_start(void);
+/// The same, and it does not end before the sp__runtime_leave that must follow: for calls that make
+/// an object.
+int sp__runtime_enter(void);
+void sp__runtime_leave(void);
 /// Whether this is a child after fork without exec: nothing works there.
 bool sp__forked(void);
 /// Whether the calling thread may block: not in a callback. Sets the error detail when not.

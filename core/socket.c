@@ -283,7 +283,11 @@ static void sock_on_close(struct sp__event *ev)
             sp__ep_linger(ep);
         }
         for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
-            sp__pipe_flush(p);
+            if (p->tx_dead) {
+                sp__pipe_shut(p, SP_ECLOSED);
+            } else {
+                sp__pipe_flush(p);
+            }
         }
         if (s->linger_ms > 0) {
             sp__timer_arm(&s->linger, sp__now() + s->linger_ms * SP__MS);
@@ -498,19 +502,13 @@ static int sock_init(struct sp__sock *s)
     return rc;
 }
 
-int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
+/// With the runtime entered.
+static int sock_make(sp_socket *out, const char *protocol, bool raw)
 {
-    const struct sp__protocol *proto;
+    const struct sp__protocol *proto = NULL;
     struct sp__sock *s;
-    int rc;
+    int rc = sp__registry_protocol(protocol, &proto);
 
-    if (out == NULL || protocol == NULL) {
-        return sp__fail(SP_EINVAL, "open: no protocol name or no place for the result");
-    }
-    rc = sp__runtime_start();
-    if (rc == SP_OK) {
-        rc = sp__registry_protocol(protocol, &proto);
-    }
     if (rc != SP_OK) {
         return sp__fail_in(rc, "open");
     }
@@ -529,4 +527,19 @@ int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
         return sp__fail_code(rc, "open \"%s\"", protocol);
     }
     return SP_OK;
+}
+
+int sp__sock_open(sp_socket *out, const char *protocol, bool raw)
+{
+    int rc;
+
+    if (out == NULL || protocol == NULL) {
+        return sp__fail(SP_EINVAL, "open: no protocol name or no place for the result");
+    }
+    rc = sp__runtime_enter();
+    if (rc == SP_OK) {
+        rc = sock_make(out, protocol, raw);
+        sp__runtime_leave();
+    }
+    return rc;
 }

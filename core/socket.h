@@ -144,6 +144,7 @@ struct sp__pipe {
     bool told;         ///< the user was asked or told about it
     bool rx_gone;
     bool tx_gone;
+    bool tx_dead;           ///< output failed: the peer is gone, input is still to be read
     bool opened;            ///< the transport has state to free
     int err;                ///< why it ends
     int64_t since;          ///< when it was up, ns
@@ -221,8 +222,9 @@ void sp__pipe_shut(struct sp__pipe *p, int err);
 /// Whether messages may be queued for it: the protocol knows it, and it does not end.
 static inline bool sp__pipe_usable(const struct sp__pipe *p)
 {
-    return p->added && atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state,
-                                            memory_order_relaxed) == SP__PIPE_UP;
+    return p->added && !p->tx_dead &&
+           atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
+               SP__PIPE_UP;
 }
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
