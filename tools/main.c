@@ -18,6 +18,7 @@ static const struct main_command main_commands[] = {
     {"plugins", "list the plugins that are loaded and loadable", tool_plugins},
     {"inspect", "show everything about one plugin", tool_inspect},
     {"doctor", "find out why something does not load or connect", tool_doctor},
+    {"perf", "measure latency and throughput", tool_perf},
 };
 
 #define MAIN_COMMANDS (sizeof(main_commands) / sizeof(main_commands[0]))

@@ -18,6 +18,7 @@ int tool_cat(int argc, char **argv);
 int tool_plugins(int argc, char **argv);
 int tool_inspect(int argc, char **argv);
 int tool_doctor(int argc, char **argv);
+int tool_perf(int argc, char **argv);
 
 /* ------------------------------------------------------------------ Messages */
 

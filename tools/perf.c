@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: MIT */
+/// `sp perf`: latency and throughput over any URL. The end that dials measures; the end that
+/// listens serves: it answers a request to begin (struct perf_hello) and then echoes, or counts and
+/// reports. In one process the server has a thread of its own.
+#include "tool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include <sp/sp.h>
+
+#define PERF_MAGIC "sp perf begin 1"
+#define PERF_SIZE_MAX (INT64_C(1) << 30)
+#define PERF_COUNT_MAX (INT64_C(1) << 31)
+#define PERF_BATCH_MAX 1024
+#define PERF_SAMPLES_MAX ((size_t)1 << 22)
+#define PERF_WARM_MAX 1000
+#define PERF_TIMEOUT 10000 // ms that the measuring end waits for the other one
+
+struct perf_config {
+    bool thr;
+    bool json;
+    const char *protocol; ///< "pair", "pair1" or "reqrep"
+    const char *url;
+    const char *listen;
+    const char *dial;
+    int64_t size;
+    int64_t count;
+    int64_t batch;
+};
+
+/// The first message of a measurement, and the answer to it. Both ends are this program, but
+/// perhaps on different machines: numbers are text.
+struct perf_hello {
+    char magic[16];
+    char what[16]; ///< "lat", "thr" (counts, one-way) or "ask" (short replies)
+    char count[16];
+    char batch[16];
+};
+
+struct perf_result {
+    double seconds;
+    double cpu; ///< seconds of this process
+    long switches;
+    float *us; ///< of each round trip; NULL: one-way
+    size_t samples;
+};
+
+static const char perf_help[] =
+    "Usage: sp perf lat|thr [OPTION...]\n"
+    "\n"
+    "Measures round trips (lat) or the rate of messages (thr). Without --listen and --dial both\n"
+    "ends are in this process. In two processes start the one that listens first; it serves any\n"
+    "measurement until Ctrl-C, and the one that dials measures.\n"
+    "\n"
+    "  --url URL          both ends here, over URL (inproc://sp-perf); of tcp, port 0 is any\n"
+    "  --listen URL       serve\n"
+    "  --dial URL         measure\n"
+    "  --protocol NAME    pair, pair1 or reqrep (lat: reqrep, thr: pair)\n"
+    "  --size BYTES       of a message (64)\n"
+    "  --count N          messages or round trips (lat: 10000, thr: 100000)\n"
+    "  --batch N          thr: messages a call (1)\n"
+    "  --json             as JSON\n"
+    "  -h, --help";
+
+/// The sockets that are open, for Ctrl-C. Release by perf_open, acquire by perf_on_stop.
+static _Atomic uint64_t perf_sockets[2];
+
+static void perf_on_stop(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        sp_socket s = {atomic_load_explicit(&perf_sockets[i], memory_order_acquire)};
+
+        if (s.id != 0) {
+            (void)sp_close(s);
+        }
+    }
+}
+
+static int perf_failed(const char *what, int err)
+{
+    return tool_stopped() ? TOOL_FAILED : tool_fail_sp(what, err);
+}
+
+static uint64_t perf_now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* ------------------------------------------------------------------ The server */
+
+struct perf_server {
+    sp_socket socket;
+    bool one_way;
+    bool short_reply;
+    int64_t batch;
+    int64_t left; ///< one-way: messages to come
+    uint64_t begin;
+};
+
+/// A message that begins a measurement: takes what it asks for. False: it is another one.
+static bool perf_begins(struct perf_server *v, const sp_msg *m)
+{
+    struct perf_hello h;
+
+    if (sp_msg_len(m) != sizeof(h)) {
+        return false;
+    }
+    memcpy(&h, sp_msg_view(m), sizeof(h));
+    if (memcmp(h.magic, PERF_MAGIC, sizeof(h.magic)) != 0) {
+        return false;
+    }
+    h.what[sizeof(h.what) - 1] = h.count[sizeof(h.count) - 1] = h.batch[sizeof(h.batch) - 1] = '\0';
+    v->one_way = strcmp(h.what, "thr") == 0;
+    v->short_reply = strcmp(h.what, "ask") == 0;
+    v->left = strtoll(h.count, NULL, 10);
+    v->batch = strtoll(h.batch, NULL, 10);
+    if (v->batch < 1 || v->batch > PERF_BATCH_MAX) {
+        v->batch = 1;
+    }
+    v->begin = 0;
+    return true;
+}
+
+/// Counts a message of a one-way measurement; with the last one it reports how long it took.
+static int perf_count(struct perf_server *v)
+{
+    char text[32];
+
+    if (v->begin == 0) {
+        v->begin = perf_now(); // The first one starts the clock, and does not count.
+        return SP_OK;
+    }
+    if (--v->left != 0) {
+        return SP_OK;
+    }
+    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)(perf_now() - v->begin));
+    return sp_send(v->socket, text, strlen(text), 0);
+}
+
+/// Takes one message over.
+static int perf_answer(struct perf_server *v, sp_msg *m)
+{
+    int err = SP_OK;
+
+    if (!perf_begins(v, m)) {
+        if (v->one_way) {
+            sp_msg_release(m);
+            return perf_count(v);
+        }
+        if (v->short_reply) {
+            err = sp_msg_resize(m, 0);
+        }
+    }
+    if (err == SP_OK) {
+        err = sp_sendmsg(v->socket, m, 0);
+    }
+    if (err < 0) {
+        sp_msg_release(m);
+    }
+    return err;
+}
+
+/// Serves until the socket is closed.
+static void *perf_serve(void *arg)
+{
+    struct perf_server *v = arg;
+    sp_msg *m[PERF_BATCH_MAX];
+    int n = 0;
+
+    v->batch = 1;
+    while (n >= 0) {
+        int err = SP_OK;
+
+        n = v->one_way && v->batch > 1 ? sp_recvmsgs(v->socket, m, (size_t)v->batch, 0)
+                                       : sp_recvmsg(v->socket, &m[0], 0);
+        if (n == SP_OK) {
+            n = 1;
+        }
+        for (int i = 0; i < n; i++) {
+            int rc = perf_answer(v, m[i]);
+
+            err = rc < 0 ? rc : err;
+        }
+        // A REP whose peer went away, and the like: the next request makes it good.
+        n = err == SP_ECLOSED ? err : n;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ Measuring */
+
+/// Sends the request to begin and waits until the server has it.
+static int perf_begin(const struct perf_config *cfg, sp_socket s)
+{
+    struct perf_hello h = {.magic = PERF_MAGIC};
+    struct perf_hello answer;
+    bool ask = strcmp(cfg->protocol, "reqrep") == 0;
+    ssize_t n;
+    int err;
+
+    (void)snprintf(h.what, sizeof(h.what), "%s", !cfg->thr ? "lat" : ask ? "ask" : "thr");
+    (void)snprintf(h.count, sizeof(h.count), "%lld", (long long)cfg->count);
+    (void)snprintf(h.batch, sizeof(h.batch), "%lld", (long long)cfg->batch);
+    err = sp_send(s, &h, sizeof(h), 0);
+    if (err < 0) {
+        return perf_failed("send", err);
+    }
+    do {
+        // What comes first may be of a measurement that was broken off.
+        n = sp_recv(s, &answer, sizeof(answer), 0);
+        if (n == SP_EMSGSIZE) {
+            sp_msg *m;
+
+            n = sp_recvmsg(s, &m, 0);
+            if (n == SP_OK) {
+                sp_msg_release(m);
+            }
+        }
+        if (n == SP_ETIMEDOUT) {
+            return tool_fail("no answer: does sp perf --listen --protocol %s run there?",
+                             cfg->protocol);
+        }
+        if (n < 0) {
+            return perf_failed("receive", (int)n);
+        }
+    } while (n != (ssize_t)sizeof(answer) || memcmp(&answer, &h, sizeof(h)) != 0);
+    return TOOL_OK;
+}
+
+static int perf_send(sp_socket s, size_t size)
+{
+    sp_msg *m;
+    int err = sp_msg_new(&m, size);
+
+    if (err < 0) {
+        return err;
+    }
+    memset(sp_msg_data(m), 0, size);
+    err = sp_sendmsg(s, m, 0);
+    if (err < 0) {
+        sp_msg_release(m);
+    }
+    return err;
+}
+
+static int perf_round_trip(sp_socket s, size_t size)
+{
+    sp_msg *m;
+    int err = perf_send(s, size);
+
+    if (err == SP_OK) {
+        err = sp_recvmsg(s, &m, 0);
+    }
+    if (err == SP_OK) {
+        sp_msg_release(m);
+    }
+    return err;
+}
+
+static int perf_round_trips(const struct perf_config *cfg, sp_socket s, struct perf_result *r)
+{
+    int64_t warm = cfg->count / 10 < PERF_WARM_MAX ? cfg->count / 10 : PERF_WARM_MAX;
+    uint64_t begin = 0;
+    uint64_t then = 0;
+    int err = SP_OK;
+
+    for (int64_t i = -warm; i < cfg->count && err == SP_OK; i++) {
+        uint64_t now;
+
+        if (i == 0) {
+            begin = then = perf_now();
+        }
+        err = perf_round_trip(s, (size_t)cfg->size);
+        if (i < 0) {
+            continue;
+        }
+        now = perf_now();
+        if (r->us != NULL && r->samples < PERF_SAMPLES_MAX) {
+            r->us[r->samples++] = (float)(now - then) / 1000;
+        }
+        then = now;
+    }
+    r->seconds = (double)(then - begin) / 1e9;
+    return err < 0 ? perf_failed("round trip", err) : TOOL_OK;
+}
+
+/// Sends `n` messages by calls with many.
+static int perf_send_batch(sp_socket s, size_t size, size_t n)
+{
+    sp_msg *m[PERF_BATCH_MAX];
+    size_t have = 0;
+    size_t sent = 0;
+    int rc = SP_OK;
+
+    for (; have < n && rc == SP_OK; have += rc == SP_OK) {
+        rc = sp_msg_new(&m[have], size);
+        if (rc == SP_OK) {
+            memset(sp_msg_data(m[have]), 0, size);
+        }
+    }
+    while (rc >= 0 && sent < have) {
+        rc = sp_sendmsgs(s, m + sent, have - sent, 0);
+        sent += rc > 0 ? (size_t)rc : 0;
+    }
+    for (; sent < have; sent++) {
+        sp_msg_release(m[sent]);
+    }
+    return rc < 0 ? rc : SP_OK;
+}
+
+/// One message that starts the server's clock, then all that count; the server says how long it
+/// took.
+static int perf_one_way(const struct perf_config *cfg, sp_socket s, struct perf_result *r)
+{
+    int err = perf_send(s, (size_t)cfg->size);
+    char text[32] = "";
+    ssize_t n;
+
+    for (int64_t left = cfg->count; left > 0 && err == SP_OK;) {
+        int64_t part = left < cfg->batch ? left : cfg->batch;
+
+        err = part > 1 ? perf_send_batch(s, (size_t)cfg->size, (size_t)part)
+                       : perf_send(s, (size_t)cfg->size);
+        left -= part;
+    }
+    if (err < 0) {
+        return perf_failed("send", err);
+    }
+    n = sp_recv(s, text, sizeof(text) - 1, 0);
+    if (n < 0) {
+        return perf_failed("receive", (int)n);
+    }
+    r->seconds = (double)strtoull(text, NULL, 10) / 1e9;
+    return TOOL_OK;
+}
+
+static void perf_usage(struct perf_result *r, int sign)
+{
+    struct rusage u;
+
+    (void)getrusage(RUSAGE_SELF, &u);
+    r->cpu += sign * ((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    r->switches += sign * (u.ru_nvcsw + u.ru_nivcsw);
+}
+
+/* ------------------------------------------------------------------ The result */
+
+static int perf_compare(const void *a, const void *b)
+{
+    float x = *(const float *)a;
+    float y = *(const float *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double perf_quantile(const struct perf_result *r, size_t percent)
+{
+    return (double)r->us[(r->samples - 1) * percent / 100];
+}
+
+/// A figure without digits that mean nothing.
+static void perf_add(cJSON *o, const char *name, double value)
+{
+    (void)cJSON_AddNumberToObject(o, name, (double)(int64_t)(value * 1000 + 0.5) / 1000);
+}
+
+static int perf_print_json(const struct perf_config *cfg, const char *url, struct perf_result *r)
+{
+    cJSON *o = cJSON_CreateObject();
+    double n = (double)cfg->count;
+    int code;
+
+    (void)cJSON_AddStringToObject(o, "what", cfg->thr ? "thr" : "lat");
+    (void)cJSON_AddStringToObject(o, "protocol", cfg->protocol);
+    (void)cJSON_AddStringToObject(o, "url", url);
+    (void)cJSON_AddBoolToObject(o, "two_processes", cfg->dial != NULL);
+    (void)cJSON_AddNumberToObject(o, "size", (double)cfg->size);
+    (void)cJSON_AddNumberToObject(o, "count", n);
+    (void)cJSON_AddNumberToObject(o, "batch", (double)cfg->batch);
+    (void)cJSON_AddNumberToObject(o, "seconds", r->seconds);
+    perf_add(o, "rate", n / r->seconds);
+    perf_add(o, "bytes_rate", n / r->seconds * (double)cfg->size);
+    if (r->samples > 0) {
+        perf_add(o, "min_us", perf_quantile(r, 0));
+        perf_add(o, "median_us", perf_quantile(r, 50));
+        perf_add(o, "p99_us", perf_quantile(r, 99));
+        perf_add(o, "max_us", perf_quantile(r, 100));
+    }
+    perf_add(o, "cpu_us", r->cpu * 1e6 / n);
+    perf_add(o, "switches", (double)r->switches / n);
+    code = tool_print_json(o);
+    cJSON_Delete(o);
+    return code;
+}
+
+static int perf_print(const struct perf_config *cfg, const char *url, struct perf_result *r)
+{
+    double n = (double)cfg->count;
+
+    if (r->seconds <= 0) {
+        r->seconds = 1e-9;
+    }
+    if (r->samples > 0) {
+        qsort(r->us, r->samples, sizeof(*r->us), perf_compare);
+    }
+    if (cfg->json) {
+        return perf_print_json(cfg, url, r);
+    }
+    (void)printf("%s %s, %lld bytes, %lld %s in %.3f s\n", cfg->protocol, url, (long long)cfg->size,
+                 (long long)cfg->count, r->samples > 0 ? "round trips" : "messages", r->seconds);
+    if (r->samples > 0) {
+        (void)printf("  median    %.2f us\n  p99       %.2f us\n  least     %.2f us\n"
+                     "  most      %.2f us\n",
+                     perf_quantile(r, 50), perf_quantile(r, 99), perf_quantile(r, 0),
+                     perf_quantile(r, 100));
+    }
+    (void)printf("  rate      %.0f a second\n  bytes     %.2f MB/s\n", n / r->seconds,
+                 n / r->seconds * (double)cfg->size / 1e6);
+    (void)printf("  CPU       %.2f us each%s\n  switches  %.3f each\n", r->cpu * 1e6 / n,
+                 cfg->dial != NULL ? " in this process" : "", (double)r->switches / n);
+    return tool_flush();
+}
+
+/* ------------------------------------------------------------------ Both ends */
+
+static int perf_open(const struct perf_config *cfg, bool server, sp_socket *s)
+{
+    bool ask = strcmp(cfg->protocol, "reqrep") == 0;
+    int err = sp_open(s, ask ? (server ? "rep" : "req") : cfg->protocol);
+
+    if (err < 0) {
+        return tool_fail_sp("open", err);
+    }
+    atomic_store_explicit(&perf_sockets[server], s->id, memory_order_release);
+    err = sp_set_int(s->id, "recv-size-max", 0);
+    if (err == SP_OK && !server) {
+        err = sp_set_int(s->id, "recv-timeout", PERF_TIMEOUT);
+    }
+    if (err == SP_OK && !server) {
+        err = sp_set_int(s->id, "send-timeout", PERF_TIMEOUT);
+    }
+    return err < 0 ? tool_fail_sp("option", err) : TOOL_OK;
+}
+
+/// The end that dials: connects, measures and prints.
+static int perf_measure(const struct perf_config *cfg, const char *url)
+{
+    struct perf_result r = {0};
+    bool one_way = cfg->thr && strcmp(cfg->protocol, "reqrep") != 0;
+    sp_socket s = {0};
+    int code = perf_open(cfg, false, &s);
+
+    if (code == TOOL_OK) {
+        int err = sp_dial(s, url, NULL, 0);
+
+        code = err < 0 ? perf_failed("dial", err) : perf_begin(cfg, s);
+    }
+    if (code == TOOL_OK && !one_way) {
+        size_t n = (size_t)cfg->count < PERF_SAMPLES_MAX ? (size_t)cfg->count : PERF_SAMPLES_MAX;
+
+        r.us = calloc(n, sizeof(*r.us));
+        code = r.us == NULL ? tool_fail("no memory") : TOOL_OK;
+    }
+    if (code == TOOL_OK) {
+        perf_usage(&r, -1);
+        code = one_way ? perf_one_way(cfg, s, &r) : perf_round_trips(cfg, s, &r);
+        perf_usage(&r, 1);
+    }
+    if (code == TOOL_OK) {
+        code = perf_print(cfg, url, &r);
+    }
+    free(r.us);
+    (void)sp_close(s);
+    return tool_stopped() ? TOOL_OK : code;
+}
+
+/// Listens; `url` becomes the address that can be dialled.
+static int perf_listen(const struct perf_config *cfg, struct perf_server *v, char *url, size_t cap)
+{
+    sp_listener l;
+    int code = perf_open(cfg, true, &v->socket);
+    int err;
+
+    if (code != TOOL_OK) {
+        return code;
+    }
+    err = sp_listen(v->socket, cfg->listen != NULL ? cfg->listen : cfg->url, &l);
+    if (err == SP_OK) {
+        err = sp_get_str(l.id, "url", url, &cap);
+    }
+    return err < 0 ? perf_failed("listen", err) : TOOL_OK;
+}
+
+static int perf_run(const struct perf_config *cfg)
+{
+    struct perf_server server = {0};
+    char url[256];
+    pthread_t thread;
+    int code;
+
+    if (tool_stop_watch(perf_on_stop, NULL) != TOOL_OK) {
+        return TOOL_FAILED;
+    }
+    if (cfg->dial != NULL) {
+        return perf_measure(cfg, cfg->dial);
+    }
+    code = perf_listen(cfg, &server, url, sizeof(url));
+    if (code == TOOL_OK && cfg->listen != NULL) {
+        (void)fprintf(stderr, "serving at %s\n", url);
+        (void)perf_serve(&server);
+    } else if (code == TOOL_OK && pthread_create(&thread, NULL, perf_serve, &server) != 0) {
+        code = tool_fail("cannot start a thread");
+    } else if (code == TOOL_OK) {
+        code = perf_measure(cfg, url);
+        (void)sp_close(server.socket);
+        (void)pthread_join(thread, NULL);
+        return code;
+    }
+    if (server.socket.id != 0) {
+        (void)sp_close(server.socket);
+    }
+    return tool_stopped() ? TOOL_OK : code;
+}
+
+/* ------------------------------------------------------------------ The command line */
+
+enum perf_option {
+    PERF_URL,
+    PERF_LISTEN,
+    PERF_DIAL,
+    PERF_PROTOCOL,
+    PERF_SIZE,
+    PERF_COUNT,
+    PERF_BATCH,
+    PERF_JSON,
+    PERF_HELP
+};
+
+static const struct tool_option perf_options[] = {
+    {"url", 0, true, PERF_URL},      {"listen", 0, true, PERF_LISTEN},
+    {"dial", 0, true, PERF_DIAL},    {"protocol", 0, true, PERF_PROTOCOL},
+    {"size", 0, true, PERF_SIZE},    {"count", 0, true, PERF_COUNT},
+    {"batch", 0, true, PERF_BATCH},  {"json", 0, false, PERF_JSON},
+    {"help", 'h', false, PERF_HELP},
+};
+
+/// Takes an option. False: it is wrong, and that was said.
+static bool perf_take(struct perf_config *cfg, int id, const char *value)
+{
+    switch (id) {
+    case PERF_URL:
+        cfg->url = value;
+        return true;
+    case PERF_LISTEN:
+        cfg->listen = value;
+        return true;
+    case PERF_DIAL:
+        cfg->dial = value;
+        return true;
+    case PERF_PROTOCOL:
+        cfg->protocol = value;
+        return true;
+    case PERF_SIZE:
+        return tool_number(value, "--size", PERF_SIZE_MAX, &cfg->size);
+    case PERF_COUNT:
+        return tool_number(value, "--count", PERF_COUNT_MAX, &cfg->count);
+    case PERF_BATCH:
+        return tool_number(value, "--batch", PERF_BATCH_MAX, &cfg->batch);
+    case PERF_JSON:
+        cfg->json = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/// Fills in the defaults. TOOL_OK, or said what is wrong.
+static int perf_check(struct perf_config *cfg, const char *what)
+{
+    int ends = (cfg->url != NULL) + (cfg->listen != NULL) + (cfg->dial != NULL);
+
+    if (what == NULL || (strcmp(what, "lat") != 0 && strcmp(what, "thr") != 0)) {
+        return tool_misuse("lat or thr?");
+    }
+    cfg->thr = strcmp(what, "thr") == 0;
+    if (ends > 1) {
+        return tool_misuse("only one of --url, --listen and --dial");
+    }
+    if (cfg->url == NULL) {
+        cfg->url = "inproc://sp-perf";
+    }
+    if (cfg->protocol[0] == '\0') {
+        cfg->protocol = cfg->thr ? "pair" : "reqrep";
+    }
+    if (strcmp(cfg->protocol, "pair") != 0 && strcmp(cfg->protocol, "pair1") != 0 &&
+        strcmp(cfg->protocol, "reqrep") != 0) {
+        return tool_misuse("--protocol: pair, pair1 or reqrep, not \"%s\"", cfg->protocol);
+    }
+    if (cfg->count < 0) {
+        cfg->count = cfg->thr ? 100000 : 10000;
+    }
+    if (cfg->count == 0 || cfg->batch == 0) {
+        return tool_misuse("--count and --batch are 1 and more");
+    }
+    if (cfg->batch > 1 && (!cfg->thr || strcmp(cfg->protocol, "reqrep") == 0)) {
+        return tool_misuse("--batch is for thr with a pair");
+    }
+    return TOOL_OK;
+}
+
+int tool_perf(int argc, char **argv)
+{
+    struct perf_config cfg = {.protocol = "", .size = 64, .count = -1, .batch = 1};
+    struct tool_args args = {.options = perf_options,
+                             .count = sizeof(perf_options) / sizeof(perf_options[0]),
+                             .argc = argc,
+                             .argv = argv,
+                             .at = 1};
+    const char *what = NULL;
+    int code;
+    int id;
+
+    while ((id = tool_next(&args)) != TOOL_ARG_END) {
+        if (id == PERF_HELP) {
+            (void)puts(perf_help);
+            return tool_flush();
+        }
+        if (id == TOOL_ARG_OPERAND && what != NULL) {
+            return tool_misuse("one of lat and thr, and then \"%s\"?", args.value);
+        }
+        if (id == TOOL_ARG_OPERAND) {
+            what = args.value;
+        } else if (id == TOOL_ARG_BAD || !perf_take(&cfg, id, args.value)) {
+            return TOOL_USAGE;
+        }
+    }
+    code = perf_check(&cfg, what);
+    return code == TOOL_OK ? perf_run(&cfg) : code;
+}
