@@ -23,6 +23,12 @@
 
 static char *fault_dir;
 
+/// SP_TEST_ONLY=PATTERN runs the tests of that name only (* and ? as in file names).
+__attribute__((constructor)) static void fault_filter(void)
+{
+    cmocka_set_test_filter(getenv("SP_TEST_ONLY"));
+}
+
 /* ------------------------------------------------------------------ Waiting */
 
 void fault_pause(void)
