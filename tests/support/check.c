@@ -18,6 +18,14 @@
 
 static bool check_driven; // "threads" is 0
 
+/// SP_CHECK_ONLY in the environment chooses tests of a program by a pattern.
+__attribute__((constructor)) static void check_choose(void)
+{
+    if (getenv("SP_CHECK_ONLY") != NULL) {
+        cmocka_set_test_filter(getenv("SP_CHECK_ONLY"));
+    }
+}
+
 void check_rc_at(long want, long got, const char *what, const char *file, int line)
 {
     if (got == want) {
@@ -56,8 +64,10 @@ void check_wait_at(int64_t end, const char *what, const char *file, int line)
 
 void check_init(int threads)
 {
+    const char *forced = getenv("SP_CHECK_THREADS");
     sp_config *cfg = NULL;
 
+    threads = forced != NULL ? atoi(forced) : threads;
     sp_fini();
     check_ok(sp_config_new(&cfg));
     check_ok(sp_config_set_int(cfg, "threads", threads));
@@ -200,9 +210,11 @@ void check_rest_at(sp_socket s, const char *file, int line)
 
 sp_socket check_open(const char *protocol)
 {
+    const char *in_place = getenv("SP_CHECK_IN_PLACE");
     sp_socket s = {0};
 
     check_ok(sp_open(&s, protocol));
+    check_ok(sp_set_int(s.id, "in-place", in_place != NULL ? atoi(in_place) : 1));
     check_ok(sp_set_int(s.id, "reconnect-time-min", 5));
     check_ok(sp_set_int(s.id, "reconnect-time-max", 50));
     check_ok(sp_set_int(s.id, "recv-timeout", CHECK_SOON));

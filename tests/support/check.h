@@ -45,7 +45,9 @@ void check_pause(void);
 /// ms, monotonic. [any]
 int64_t check_now(void);
 
-/// Starts the library anew with so many threads (-1: automatic).
+/// Starts the library anew with so many threads (-1: automatic). SP_CHECK_THREADS in the
+/// environment overrides it, SP_CHECK_IN_PLACE=0 turns in-place off on sockets of check_open: the
+/// same facts hold.
 void check_init(int threads);
 /// Ends it; afterwards no object and no message memory may be left.
 void check_fini(void);

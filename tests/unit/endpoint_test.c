@@ -160,6 +160,22 @@ static void dialer_that_failed_can_be_started_again(void **state)
     assert_int_equal(check_stat(s.id, "dialers[0].connect"), 1);
 }
 
+static void dialer_started_in_the_background_right_after_a_failure(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        sp_socket s = check_open("pair");
+        sp_dialer d = {0};
+
+        check_ok(sp_set_int(s.id, "in-place", i % 2));
+        check_ok(sp_dialer_new(&d, s, "inproc://right-after"));
+        check_rc(-ECONNREFUSED, sp_dialer_start(d, 0));
+        check_ok(sp_dialer_start(d, SP_NONBLOCK));
+        check_until(check_stat(s.id, "dialers[0].refused") > 1);
+        check_ok(sp_close(s));
+    }
+}
+
 static void dial_refused_leaves_nothing(void **state)
 {
     sp_socket s = check_open("pair");
@@ -579,6 +595,7 @@ int main(void)
         test(address_is_free_after_close),
         test(listener_closed_and_made_anew_on_the_same_socket),
         test(dialer_that_failed_can_be_started_again),
+        test(dialer_started_in_the_background_right_after_a_failure),
         test(dial_refused_leaves_nothing),
         test(dial_in_the_background_connects_when_the_listener_comes),
         test(dialer_reconnects_when_the_listener_comes_back),

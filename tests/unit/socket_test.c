@@ -5,6 +5,7 @@
 #include "core/socket.h"
 
 #include <netinet/in.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -756,6 +757,7 @@ static void close_wakes_a_blocked_dial(void **state)
     struct check_call c;
     sp_socket s = check_open("pair");
     char url[64];
+    char text[128];
     const char *args[2] = {(const char *)&s, url};
     int fd = mute_listener(url);
 
@@ -764,6 +766,8 @@ static void close_wakes_a_blocked_dial(void **state)
     check_until(has_dialer(s));
     check_ok(sp_close(s));
     check_rc(SP_ECLOSED, check_call_join(&c, 1000));
+    (void)snprintf(text, sizeof(text), "dial %s: the socket was closed: Object closed", url);
+    assert_string_equal(c.detail, text);
     (void)close(fd);
 }
 
@@ -788,6 +792,73 @@ static void close_wakes_a_blocked_dial_though_it_lingers(void **state)
     check_rc(SP_ECLOSED, check_call_join(&c, CHECK_SOON));
     (void)close(fd);
     assert_true(in_time);
+}
+
+struct blocker {
+    sem_t go;
+    sem_t done;
+    sp_socket socket; ///< to block on; 0: the end
+    long wrong;
+    bool sends;
+};
+
+/// Blocks on one socket after the other.
+static long block_again_and_again(void *arg)
+{
+    struct blocker *k = arg;
+
+    for (;;) {
+        char buf[8];
+        long rc;
+
+        while (sem_wait(&k->go) != 0) {
+        }
+        if (k->socket.id == 0) {
+            return k->wrong;
+        }
+        rc = k->sends ? sp_send(k->socket, "x", 1, 0) : sp_recv(k->socket, buf, sizeof(buf), 0);
+        k->wrong += rc != SP_ECLOSED;
+        (void)sem_post(&k->done);
+    }
+}
+
+static void close_wakes_a_blocked_call_ten_thousand_times(void **state)
+{
+    struct blocker k[2] = {{.sends = true}, {.sends = false}};
+    struct check_call c[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        (void)sem_init(&k[i].go, 0, 0);
+        (void)sem_init(&k[i].done, 0, 0);
+        check_call_start(&c[i], block_again_and_again, &k[i]);
+    }
+    for (int round = 0; round < 5000; round++) {
+        sp_socket s = {0};
+        struct timespec end;
+
+        check_ok(sp_open(&s, "pair")); // No peer: both block.
+        for (int i = 0; i < 2; i++) {
+            k[i].socket = s;
+            (void)sem_post(&k[i].go);
+        }
+        for (volatile int spin = 0; spin < round % 50 * 200; spin++) {
+        }
+        check_ok(sp_close(s));
+        (void)clock_gettime(CLOCK_REALTIME, &end);
+        end.tv_sec += 10; // A busy machine; a call that is not woken stays for ever.
+        for (int i = 0; i < 2; i++) {
+            if (sem_timedwait(&k[i].done, &end) != 0) {
+                print_error("not woken, round %d\n", round);
+                abort();
+            }
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        k[i].socket.id = 0;
+        (void)sem_post(&k[i].go);
+        check_rc(0, check_call_join(&c[i], 1000));
+    }
 }
 
 static void close_by_two_threads_succeeds_once(void **state)
@@ -911,6 +982,7 @@ int main(void)
         coupled(close_of_a_lingering_socket_wakes_blocked_calls_at_once),
         started(close_wakes_a_blocked_dial),
         coupled(close_wakes_a_blocked_dial_though_it_lingers),
+        started(close_wakes_a_blocked_call_ten_thousand_times),
         started(close_by_two_threads_succeeds_once),
         coupled(close_under_traffic_again_and_again),
         coupled(nothing_is_lost_uncounted_when_pipes_die),
