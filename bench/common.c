@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -259,6 +260,7 @@ static _Noreturn void bench_end(struct bench *b)
     atomic_store_explicit(&bench_over, true, memory_order_release);
     if (b->child > 0) {
         (void)kill(b->child, SIGKILL);
+        (void)waitpid(b->child, NULL, 0);
     }
     if (b->path[0] != '\0') {
         (void)unlink(b->path);

@@ -70,6 +70,9 @@ def measure(case, args):
         ratios = [(a / b if case.more else b / a) for a, b in pairs if a > 0 and b > 0]
         if ratios and m.label != own:
             entry["ratio"] = summary(ratios)
+        cpu = [r[m.label]["cpu_us"] / r[own]["cpu_us"] for r in got if r[own] and r[own].get("cpu_us")]
+        if cpu and m.label != own:
+            entry["cpu_ratio"] = summary(cpu)
         entry["runs"] = [r[m.label] for r in got]
         result["members"][m.label] = entry
     return result
@@ -94,14 +97,16 @@ HEADS = {
 
 def table(results):
     """Markdown: a line a member, its figures, and how many times better this library is."""
-    head = HEADS[results[0]["group"].split("-")[0]]
-    lines = ["| | | " + " | ".join(h for h, _ in head) + " | sp is better by |", "|---|---|" + "---|" * (len(head) + 1)]
+    kind = results[0]["group"].split("-")[0]
+    head = HEADS[kind]
+    ratios = [("sp is better by", "ratio")] + ([("in CPU by", "cpu_ratio")] if kind in ("lat", "thr") else [])
+    lines = ["| | | " + " | ".join(h for h, _ in head + tuple(ratios)) + " |", "|---|---|" + "---|" * len(head + tuple(ratios))]
     for r in results:
         key = r["key"]
         for label, entry in r["members"].items():
-            ratio = figure(entry, "ratio")
             cells = [figure(entry, name, spread=i == 0) for i, (_, name) in enumerate(head)]
-            lines.append(f"| {key} | {label} | " + " | ".join(cells) + f" | {'×' if ratio != '–' else ''}{ratio} |")
+            cells += [("×" if name in entry else "") + figure(entry, name) for _, name in ratios]
+            lines.append(f"| {key} | {label} | " + " | ".join(cells) + " |")
             key = ""
     return "\n".join(lines) + "\n"
 
@@ -127,12 +132,21 @@ def write_plots(results, folder):
             f.write(bars(title.strip(), rows[0]["unit"], data, labels))
 
 
+def counts_table():
+    """The figures that CI compares (tests/count/check.sh)."""
+    with open(os.path.join(os.path.dirname(__file__), "..", "tests", "count", "expected.json"), encoding="utf-8") as f:
+        counts = json.load(f)
+    lines = [f"| {name} | {c['instructions']:,.0f} | {c['syscalls']:.2f} |" for name, c in counts.items()]
+    return "\n".join(["| scenario | instructions | system calls |", "|---|---|---|"] + lines) + "\n"
+
+
 def refresh(path, results, about):
     """Replaces what stands between <!-- bench:begin NAME --> and <!-- bench:end -->."""
     with open(path, encoding="utf-8") as f:
         text = f.read()
     tables = {name: table(rows) for name, rows in groups(results).items()}
     tables["about"] = about + "\n"
+    tables["counts"] = counts_table()
     for name, body in tables.items():
         pattern = re.compile(rf"(<!-- bench:begin {re.escape(name)} -->\n).*?(<!-- bench:end -->)", re.S)
         text = pattern.sub(lambda m, b=body: m.group(1) + b + m.group(2), text)
