@@ -37,8 +37,8 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
         int rc = sp_msg_prepend(m, m->header + SP_HEADER_MAX - m->header_in, m->header_in);
 
         if (rc < 0) {
-            c->sock->rx_full = true;
-            return SP_EAGAIN;
+            sp__sock_discard(c->sock, m, SP_DISCARD_FULL, false); // No memory to make it whole.
+            return SP_OK;
         }
         m->header_in = 0;
     }
@@ -165,7 +165,7 @@ static sp_msg *rx_first(struct sp__ctx *c)
         (void)sp_batch_pop(&c->local);
         sp__count(&c->stale, m->header_len != SP__MSG_FAILURE);
         rx_made_room(c, sp__msg(m)->cost);
-        sp__msg_release(m);
+        sp_batch_push(&c->trash, m);
     }
 }
 
@@ -191,6 +191,16 @@ static sp_msg *rx_take(struct sp__ctx *c)
     rx_made_room(c, sp__msg(m)->cost);
     sp__msg(m)->cost = 0;
     return m;
+}
+
+/// Unlocks, then releases what was dropped meanwhile: a release may call the user's function.
+static void rx_unlock(struct sp__ctx *c)
+{
+    sp_batch trash = c->trash;
+
+    memset(&c->trash, 0, sizeof(c->trash));
+    (void)pthread_mutex_unlock(&c->lock);
+    sp__batch_release(&trash);
 }
 
 /// Whether receiving makes sense at all; under the lock.
@@ -272,7 +282,7 @@ static int rx_take_failure(struct sp__ctx *c)
     int err = (int)(int64_t)sp__msg(m)->pipe;
 
     c->asking = false;
-    sp__msg_release(m);
+    sp_batch_push(&c->trash, m);
     return sp__fail_code(err, "receive");
 }
 
@@ -291,14 +301,14 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
         if (rc == SP_OK && rx_first(c) != NULL) {
             rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
             next = rx_pass_on(c);
-            (void)pthread_mutex_unlock(&c->lock);
+            rx_unlock(c);
             if (next != NULL) {
                 sp__thread_wake(next);
             }
             sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
             return rc;
         }
-        (void)pthread_mutex_unlock(&c->lock);
+        rx_unlock(c);
         if (rc == SP_OK) {
             rc = deadline == 0 ? SP_EAGAIN : rx_wait(c, deadline);
             in_callback = rc == SP_ESTATE;
@@ -312,7 +322,6 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
 }
 
 struct recv_into {
-    void *buf;
     size_t cap;
     sp_msg **m;
     size_t n;
@@ -332,21 +341,17 @@ static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
     return (ssize_t)got;
 }
 
-static ssize_t recv_take_bytes(struct sp__ctx *c, void *arg)
+/// Takes the next message if it fits; it is copied after the lock is gone.
+static ssize_t recv_take_fitting(struct sp__ctx *c, void *arg)
 {
     struct recv_into *into = arg;
-    sp_msg *m = c->local.head;
-    size_t len = m->len;
+    size_t len = c->local.head->len;
 
     if (len > into->cap) {
         return sp__fail(SP_EMSGSIZE, "receive: the message has %zu bytes, the buffer %zu", len,
                         into->cap);
     }
-    m = rx_take(c);
-    if (len > 0) {
-        memcpy(into->buf, m->data, len);
-    }
-    sp__msg_release(m);
+    into->m[0] = rx_take(c);
     return (ssize_t)len;
 }
 
@@ -359,9 +364,15 @@ int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
 
 ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t deadline)
 {
-    struct recv_into into = {.buf = buf, .cap = cap};
+    sp_msg *m = NULL;
+    struct recv_into into = {.cap = cap, .m = &m};
+    ssize_t rc = recv_with(c, deadline, recv_take_fitting, &into);
 
-    return recv_with(c, deadline, recv_take_bytes, &into);
+    if (rc > 0) {
+        memcpy(buf, m->data, (size_t)rc);
+    }
+    sp__msg_release(m);
+    return rc;
 }
 
 int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
@@ -372,7 +383,7 @@ int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
     m = rx_first(c);
     m = m != NULL && m->header_len != SP__MSG_FAILURE ? m : NULL;
     *size = m != NULL ? (int64_t)m->len : 0;
-    (void)pthread_mutex_unlock(&c->lock);
+    rx_unlock(c);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
     return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
 }

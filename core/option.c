@@ -181,11 +181,12 @@ static int target_missing(const struct target *t, const char *name)
     return sp__fail(SP_ENOTSUP, "option \"%s\": this %s has none", name, kinds[t->obj->kind]);
 }
 
-/// Looks an option up for writing. An endpoint that was started has its options fixed.
+/// Looks an option up for writing; under the lock. An endpoint that was started has its options
+/// fixed.
 static int target_writable(const struct target *t, const char *name, sp_option_type type,
                            struct place *out)
 {
-    bool started = false;
+    bool started = t->ep != NULL && t->ep->started;
 
     if (!target_find(t, name, out)) {
         return target_missing(t, name);
@@ -196,11 +197,6 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
 
         return sp__fail(SP_EINVAL, "option \"%s\": it is %s", name, types[out->type]);
     }
-    if (t->ep != NULL) {
-        (void)pthread_mutex_lock(&t->sock->lock);
-        started = t->ep->started;
-        (void)pthread_mutex_unlock(&t->sock->lock);
-    }
     if (out->readonly || started) {
         return sp__fail(SP_ESTATE, "option \"%s\": %s", name,
                         out->readonly ? "read only" : "the endpoint is started already");
@@ -210,7 +206,8 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
 
 /* ------------------------------------------------------------------ Integers */
 
-static int set_int(const struct target *t, const char *name, int64_t value)
+/// Under the lock. `grant`: credit that the senders get because of it.
+static int set_int(const struct target *t, const char *name, int64_t value, int64_t *grant)
 {
     struct place p = {0};
     int64_t old;
@@ -229,20 +226,27 @@ static int set_int(const struct target *t, const char *name, int64_t value)
     }
     old = __atomic_exchange_n((int64_t *)p.at, value, __ATOMIC_RELAXED);
     if (p.at == &t->sock->opt.send_buffer && t->sock->ops->window == SP_WINDOW_OPEN) {
-        sp__ctx_grant(&t->sock->ctx, (value > 0 ? value : 1) - (old > 0 ? old : 1));
+        *grant = (value > 0 ? value : 1) - (old > 0 ? old : 1);
     }
     return SP_OK;
 }
 
 int sp_set_int(uint64_t id, const char *name, int64_t value)
 {
+    int64_t grant = 0;
     struct target t;
     int rc = target_enter(id, name, &t);
 
-    if (rc == SP_OK) {
-        rc = set_int(&t, name, value);
-        sp__leave();
+    if (rc != SP_OK) {
+        return rc;
     }
+    (void)pthread_mutex_lock(&t.sock->lock);
+    rc = set_int(&t, name, value, &grant);
+    (void)pthread_mutex_unlock(&t.sock->lock);
+    if (grant != 0) {
+        sp__ctx_grant(&t.sock->ctx, grant);
+    }
+    sp__leave();
     return rc;
 }
 
@@ -303,14 +307,12 @@ int sp_get_int(uint64_t id, const char *name, int64_t *value)
 
 /* ------------------------------------------------------------------ Texts */
 
-static int set_text(struct sp__sock *s, char *at, size_t max, const char *name, const char *value)
+static int set_text(char *at, size_t max, const char *name, const char *value)
 {
     if (strlen(value) >= max) {
         return sp__fail(SP_EINVAL, "option \"%s\": longer than %zu bytes", name, max - 1);
     }
-    (void)pthread_mutex_lock(&s->lock);
     (void)memcpy(at, value, strlen(value) + 1);
-    (void)pthread_mutex_unlock(&s->lock);
     return SP_OK;
 }
 
@@ -320,10 +322,10 @@ static int set_str(const struct target *t, const char *name, const char *value)
     int rc;
 
     if (t->ep == NULL && t->pipe == NULL && strcmp(name, "name") == 0) {
-        return set_text(t->sock, t->sock->name, sizeof(t->sock->name), name, value);
+        return set_text(t->sock->name, sizeof(t->sock->name), name, value);
     }
     rc = target_writable(t, name, SP_OPTION_STR, &p);
-    return rc < 0 ? rc : set_text(t->sock, p.at, (size_t)p.max, name, value);
+    return rc < 0 ? rc : set_text(p.at, (size_t)p.max, name, value);
 }
 
 int sp_set_str(uint64_t id, const char *name, const char *value)
@@ -334,8 +336,10 @@ int sp_set_str(uint64_t id, const char *name, const char *value)
     if (rc != SP_OK) {
         return rc;
     }
+    (void)pthread_mutex_lock(&t.sock->lock);
     rc = value != NULL ? set_str(&t, name, value)
                        : sp__fail(SP_EINVAL, "option \"%s\": no value", name);
+    (void)pthread_mutex_unlock(&t.sock->lock);
     sp__leave();
     return rc;
 }
@@ -436,8 +440,10 @@ int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
     if (rc != SP_OK) {
         return rc;
     }
+    (void)pthread_mutex_lock(&t.sock->lock);
     rc = p == NULL && n > 0 ? sp__fail(SP_EINVAL, "option \"%s\": no value", name)
                             : target_writable(&t, name, SP_OPTION_BYTES, &place);
+    (void)pthread_mutex_unlock(&t.sock->lock);
     if (rc == SP_OK) {
         rc = sp__sock_call(t.sock, &t.sock->actor, set_bytes_now, &args);
         rc = rc < 0 ? sp__fail_code(rc, "option \"%s\"", name) : rc;

@@ -78,7 +78,8 @@ static void pipe_join(struct sp__pipe *p)
         sp__user_tell(p, SP__USER_ADDED);
     }
     s->tx_again = true;
-    atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_relaxed);
+    // Release: input, which may be running, sees the handle that its messages carry.
+    atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_release);
     sp__pipe_cmd_rx(p, SP__RX_CREDIT);
     if (s->state == SP__SOCK_LINGERING) {
         sp__pipe_flush(p);
@@ -259,6 +260,10 @@ void sp__pipe_offer(struct sp__pipe *p)
         }
     }
     pipe_count_held(p);
+    if (p->held.head != NULL && p->tx_dead && !p->sock->rx_full) {
+        // The protocol does not want it though there is room: it waits for output, which is dead.
+        sp__pipe_shut(p, SP_ECLOSED);
+    }
     if (p->held.head != NULL) {
         sp__sock_pause(p->sock, p);
     }
@@ -311,6 +316,7 @@ static void pipe_tx_failed(struct sp__pipe *p, int err)
 
     if (gone && p->sock->state == SP__SOCK_OPEN) {
         p->tx_dead = true;
+        p->sock->rx_again = true; // See sp__pipe_offer: what is held may have become worthless.
         sp__pipe_cmd_rx(p, SP_READY_IN | SP_READY_HUP);
     } else {
         sp__pipe_shut(p, err);

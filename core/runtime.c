@@ -219,6 +219,7 @@ void sp_fini(void)
              sp__reclaim()) {
             (void)sp__wait(sp__now() + SP__MS);
             runtime_close_all();
+            sp__sched_rouse(); // Threads in sp_run_once shall leave.
         }
         sp__sched_stop();
         sp__handles_reset();
@@ -231,21 +232,28 @@ void sp_fini(void)
     (void)pthread_mutex_unlock(&runtime.lock);
 }
 
+static int runtime_drive(int64_t deadline)
+{
+    if (sp__config()->threads != 0 && !sp__platform->simulated) {
+        return sp__fail(SP_ESTATE, "run_once: the library has threads of its own (set \"threads\" "
+                                   "to 0)");
+    }
+    return sp__may_block() ? sp__drive(deadline) : SP_ESTATE;
+}
+
 int sp_run_once(int timeout_ms)
 {
     int64_t deadline = timeout_ms < 0    ? SP__NEVER
                        : timeout_ms == 0 ? 0
                                          : sp__now() + timeout_ms * SP__MS;
-    int rc = sp__runtime_start();
+    int rc = sp__runtime_enter();
 
     if (rc < 0) {
         return rc;
     }
-    if (sp__config()->threads != 0 && !sp__platform->simulated) {
-        return sp__fail(SP_ESTATE,
-                        "run_once: the library has threads of its own (set \"threads\" to 0)");
-    }
-    return sp__may_block() ? sp__drive(deadline) : SP_ESTATE;
+    rc = runtime_drive(deadline);
+    sp__runtime_leave();
+    return rc;
 }
 
 const char *sp_version(void)

@@ -407,7 +407,10 @@ static void sched_worker(void *arg)
     bool stop = t == NULL;
 
     (void)arg;
-    if (t != NULL) {
+    if (t == NULL) {
+        // No memory even for its record: as if it could not have been started.
+        atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+    } else {
         t->worker = true;
         t->running = true;
     }
@@ -564,10 +567,9 @@ int sp__sched_start(int threads)
     return sp__platform->poller_open();
 }
 
-void sp__sched_stop(void)
+void sp__sched_rouse(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
-    sched.stop = true;
     for (struct sp__thread *t = sched.idle; t != NULL; t = t->idle_next) {
         t->idle = false;
         sp__platform->unpark(&t->parker);
@@ -575,10 +577,20 @@ void sp__sched_stop(void)
     sched.idle = NULL;
     (void)pthread_mutex_unlock(&sched.lock);
     sp__platform->poller_wake();
+}
+
+void sp__sched_stop(void)
+{
+    (void)pthread_mutex_lock(&sched.lock);
+    sched.stop = true;
+    (void)pthread_mutex_unlock(&sched.lock);
+    sp__sched_rouse();
     for (int i = 0; i < sched.count; i++) {
         sp__platform->thread_join(sched.workers[i]);
     }
+    (void)pthread_mutex_lock(&sched.lock);
     sched.count = 0;
+    (void)pthread_mutex_unlock(&sched.lock);
     zombies_drop(sched.zombies);
     sched.zombies = NULL;
     sp__platform->poller_close();

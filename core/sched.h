@@ -12,6 +12,8 @@
 
 /// Opens the poller; at most `threads` workers will be started (0: none, the application drives).
 int sp__sched_start(int threads);
+/// Wakes everybody who sleeps for want of work.
+void sp__sched_rouse(void);
 /// Ends the workers. Everything must be at rest.
 void sp__sched_stop(void);
 

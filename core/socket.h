@@ -77,6 +77,7 @@ struct sp__ctx {
 
     pthread_mutex_t lock;
     sp_batch local; ///< received, oldest first; under the lock, as all below
+    sp_batch trash; ///< dropped under the lock, to be released after it
     struct sp__waiter *receivers;
     struct sp__waiter *senders;
     atomic_bool closed; ///< written under the lock

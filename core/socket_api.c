@@ -125,10 +125,13 @@ static int ep_make_and_start(sp_socket s, const char *url, enum sp__kind kind, i
         return rc;
     }
     rc = ep_start(*id, kind, flags);
-    if (rc < 0) {
+    if (rc == SP_ECLOSED) {
+        (void)sp__fail_code(rc, "%s %s: the socket was closed",
+                            kind == SP__KIND_DIALER ? "dial" : "listen", url);
+    } else if (rc < 0) {
         (void)ep_close(*id, kind);
-        *id = 0;
     }
+    *id = rc < 0 ? 0 : *id;
     return rc;
 }
 

@@ -99,8 +99,9 @@ SP_NODISCARD SP_API int sp_open(sp_socket *s, const char *protocol);
 SP_NODISCARD SP_API int sp_open_raw(sp_socket *s, const char *protocol);
 
 /// Closes a socket with its endpoints and pipes: waits at most "linger" ms until what was accepted
-/// is written; what is left is dropped and counted. Calls blocked on it return SP_ECLOSED. From a
-/// callback it lingers in the background. Blocks.
+/// is written; what is left is dropped and counted. Calls blocked on it return SP_ECLOSED. When it
+/// returns, the socket's pipe function is not called any more: so do not hold a lock that this
+/// function takes. From a callback it lingers in the background instead. Blocks.
 SP_API int sp_close(sp_socket s);
 
 /// Listens at a URL; `l` may be NULL. Port 0 chooses a free one ("bound-port", "url"). Errors:
@@ -122,8 +123,8 @@ SP_NODISCARD SP_API int sp_listener_start(sp_listener l);
 SP_NODISCARD SP_API int sp_dialer_new(sp_dialer *d, sp_socket s, const char *url);
 SP_NODISCARD SP_API int sp_dialer_start(sp_dialer d, int flags);
 
-/// Close an endpoint and every pipe that it made. On return a listener's address is free again (from
-/// a callback: soon after); the pipes are gone soon after.
+/// Close an endpoint and every pipe that it made. On return a listener's address is free again
+/// (from a callback: soon after); the pipes are gone soon after.
 SP_API int sp_listener_close(sp_listener l);
 SP_API int sp_dialer_close(sp_dialer d);
 
@@ -176,9 +177,10 @@ SP_NODISCARD SP_API int sp_get_bytes(uint64_t id, const char *name, void *buf, s
 /// SP_ENOMEM.
 SP_NODISCARD SP_API int sp_msg_new(sp_msg **m, size_t len);
 
-/// A message whose body is the caller's memory, not copied. `free_fn` (may be NULL) is called once,
-/// on any thread, when the last reference goes; it must not call this library. On failure
-/// (SP_ENOMEM) it is not called.
+/// A message whose body is the caller's memory, not copied. `free_fn` (may be NULL) is called once
+/// when the last reference goes, on any thread, also inside any call of this library: it must not
+/// call this library, nor take a lock that is held around such calls. On failure (SP_ENOMEM) it is
+/// not called.
 SP_NODISCARD SP_API int sp_msg_wrap(sp_msg **m, void *buf, size_t len,
                                     void (*free_fn)(void *buf, void *arg), void *arg);
 
