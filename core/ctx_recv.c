@@ -368,7 +368,7 @@ ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t dead
     struct recv_into into = {.cap = cap, .m = &m};
     ssize_t rc = recv_with(c, deadline, recv_take_fitting, &into);
 
-    if (rc > 0) {
+    if (rc > 0 && m != NULL) {
         memcpy(buf, m->data, (size_t)rc);
     }
     sp__msg_release(m);
