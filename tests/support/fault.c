@@ -166,7 +166,25 @@ sp_socket fault_open(const char *protocol)
     FAULT_OK(sp_set_int(s.id, "recv-timeout", FAULT_SOON));
     FAULT_OK(sp_set_int(s.id, "send-timeout", FAULT_SOON));
     FAULT_OK(sp_set_int(s.id, "linger", 0));
+    if (getenv("SP_TEST_IN_PLACE") != NULL) {
+        FAULT_OK(sp_set_int(s.id, "in-place", atoi(getenv("SP_TEST_IN_PLACE"))));
+    }
     return s;
+}
+
+/// Starts the library with another number of threads, if the environment says so.
+static int fault_configure(void)
+{
+    const char *threads = getenv("SP_TEST_THREADS");
+    sp_config *cfg = NULL;
+    int rc = 0;
+
+    if (threads != NULL && sp_config_new(&cfg) == 0) {
+        rc = sp_config_set_int(cfg, "threads", atoi(threads));
+        rc = rc == 0 ? sp_init(cfg) : rc;
+        sp_config_free(cfg);
+    }
+    return rc;
 }
 
 sp_socket fault_listen(const char *protocol, const char *transport, char url[FAULT_URL])
@@ -189,7 +207,7 @@ int fault_setup(void **state)
 {
     (void)state;
     fault_dir = proc_mkdir();
-    return fault_dir != NULL ? 0 : -1;
+    return fault_dir != NULL ? fault_configure() : -1;
 }
 
 int fault_teardown(void **state)

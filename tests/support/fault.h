@@ -73,7 +73,8 @@ void fault_place(const char *transport, char url[FAULT_URL]);
 /// A socket with the settings that short tests want: time-outs of FAULT_SOON, no lingering.
 sp_socket fault_open(const char *protocol);
 
-/// cmocka's setup and teardown: a directory for socket files; the library is ended and the memory
+/// cmocka's setup and teardown (SP_TEST_THREADS and SP_TEST_IN_PLACE run any test with that setting
+/// and option): a directory for socket files; the library is ended and the memory
 /// is whole again.
 int fault_setup(void **state);
 int fault_teardown(void **state);
