@@ -42,7 +42,8 @@ test: deps-test
 	$(MAKE) all TESTS=1
 	cd $(BUILD) && $(CTEST) -LE bench
 
-demo: deps
+demo:
+	cmake/install-deps.sh build demo
 	$(MAKE) all
 	PATH="$(CURDIR)/$(BUILD)/bin:$$PATH" samples/demo.sh
 

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# install-deps.sh [build] [test] [ci] [bench] [model]: installs the Debian packages that are missing. Nothing to do: does nothing.
+# install-deps.sh [build] [demo] [test] [ci] [bench] [model]: installs the Debian packages that are missing. Nothing to do: does nothing.
 set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libcmocka-dev"
 test="libnng-dev libnanomsg-dev nng-utils nanomsg-utils"
+demo="nng-utils"
 bench="libnng-dev libnanomsg-dev libzmq3-dev valgrind strace"
 ci="g++ clang clang-format clang-tidy git binutils"
 model="spin gcc libc6-dev"
@@ -14,12 +15,13 @@ wanted=""
 for group in "$@"; do
     case $group in
     build) wanted="$wanted $build" ;;
+    demo) wanted="$wanted $demo" ;;
     test) wanted="$wanted $test" ;;
     ci) wanted="$wanted $ci" ;;
     bench) wanted="$wanted $bench" ;;
     model) wanted="$wanted $model" ;;
     *)
-        echo "usage: $0 [build] [test] [ci] [bench] [model]" >&2
+        echo "usage: $0 [build] [demo] [test] [ci] [bench] [model]" >&2
         exit 2
         ;;
     esac

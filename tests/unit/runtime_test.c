@@ -132,7 +132,7 @@ static long open_and_keep(void *arg)
     long n = 0;
 
     (void)arg;
-    while (!atomic_load(&open_end) && n < 100000) {
+    while (!atomic_load(&open_end) && n < 3000) {
         sp_socket s = {0};
 
         if (sp_open(&s, "pair") < 0) {
