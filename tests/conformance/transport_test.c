@@ -225,7 +225,6 @@ static void hundred_dialers_come_back_to_a_new_listener(void **state)
     static sp_socket req[DIALERS];
     sp_socket rep = check_open("rep");
     char url[256];
-    int64_t connects = 0;
 
     (void)state;
     check_listen(rep, transport, url, NULL);
@@ -239,9 +238,8 @@ static void hundred_dialers_come_back_to_a_new_listener(void **state)
     check_ok(sp_listen(rep, url, NULL));
     check_pipes(rep, DIALERS);
     for (int i = 0; i < DIALERS; i++) {
-        connects += check_stat(req[i].id, "dialers[0].connect");
+        check_stat_is(req[i].id, "dialers[0].connect", 2);
     }
-    assert_int_equal(connects, 2 * DIALERS);
 }
 
 static void wrong_protocol_is_refused_and_counted(void **state)
@@ -323,7 +321,9 @@ static void close_in_every_state(void **state)
             check_recv(a, "x");
         }
         if (step >= 9) {
-            while (sp_send(b, "x", 1, SP_NONBLOCK) == SP_OK) {
+            static const char large[16384];
+
+            while (sp_send(b, large, sizeof(large), SP_NONBLOCK) == SP_OK) {
             }
         }
         check_ok(sp_close(step % 2 == 0 ? a : b));
