@@ -128,7 +128,8 @@ static void live_socket_is_never_unlinked(void **state)
     (void)close(fd);
 
     fault_place("ipc", url);
-    (void)strncpy(a.sun_path, path_of(url), sizeof(a.sun_path) - 1);
+    assert_true(strlen(path_of(url)) < sizeof(a.sun_path));
+    memcpy(a.sun_path, path_of(url), strlen(path_of(url)) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
     assert_int_equal(sp_listen(s, url, NULL), -EADDRINUSE);
