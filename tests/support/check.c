@@ -358,19 +358,26 @@ int check_threads(void)
 
 /* ------------------------------------------------------------------ Hand-made peers */
 
+/// Waits until there is something to read; drives the library meanwhile.
+static bool raw_ready(int fd, int64_t end)
+{
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+
+    while (poll(&item, 1, check_driven ? 0 : 10) == 0 && check_now() < end) {
+        if (check_driven) {
+            check_pause();
+        }
+    }
+    return item.revents != 0;
+}
+
 static bool raw_read(int fd, void *buf, size_t len)
 {
     int64_t end = check_now() + CHECK_SOON;
 
     for (size_t got = 0; got < len;) {
-        struct pollfd item = {.fd = fd, .events = POLLIN};
-        int64_t left = end - check_now();
-        ssize_t n;
+        ssize_t n = raw_ready(fd, end) ? recv(fd, (char *)buf + got, len - got, 0) : -1;
 
-        if (left <= 0 || poll(&item, 1, (int)left) != 1) {
-            return false;
-        }
-        n = recv(fd, (char *)buf + got, len - got, 0);
         if (n <= 0) {
             return false;
         }
@@ -398,12 +405,12 @@ int check_raw_dial(const char *url, uint16_t own, uint16_t peer)
 
 bool check_raw_closed(int fd)
 {
-    struct pollfd item = {.fd = fd, .events = POLLIN};
+    int64_t end = check_now() + CHECK_SOON;
     char c[64];
     ssize_t n;
 
     do {
-        if (poll(&item, 1, CHECK_SOON) != 1) {
+        if (!raw_ready(fd, end)) {
             return false;
         }
         n = recv(fd, c, sizeof(c), 0);

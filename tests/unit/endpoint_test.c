@@ -264,7 +264,7 @@ static void dialer_reconnects_when_the_peer_process_socket_is_new(void **state)
         check_ok(sp_listen(other, url, NULL));
         check_pipes(other, 1);
     }
-    assert_int_equal(check_stat(s.id, "dialers[0].connect"), 6);
+    check_stat_is(s.id, "dialers[0].connect", 6);
 }
 
 static void dialer_close_closes_its_pipes_and_dials_no_more(void **state)

@@ -406,6 +406,9 @@ static void servers_have_their_turn(void **state)
                     asked = true;
                 }
             }
+            if (!asked) {
+                check_pause();
+            }
         }
         check_recv(s, "a");
     }
