@@ -183,8 +183,10 @@ static void wrong_protocol_is_refused_and_counted_on_both_sides(void **state)
 /// One more byte of the hello for each peer, up to the last but one.
 static void trickle(struct fault_peer *slow, int n, int *sent)
 {
+    static const char hello[] = "\0SP\0\0\x30\0\0";
+
     for (int i = 0; i < n && *sent < 7; i++) {
-        (void)fault_peer_put(&slow[i], "\0SP\0\0\x30\0\0" + *sent, 1);
+        (void)fault_peer_put(&slow[i], &hello[*sent], 1);
     }
     *sent += *sent < 7;
 }

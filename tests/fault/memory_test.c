@@ -11,7 +11,7 @@
 /// Time-outs, ms: of what is only late when memory comes back, and of what waits in vain for a peer
 /// that has none.
 #define PATIENT 1500
-#define HASTY 60
+#define HASTY 20
 
 /// How a life went: the first error, and where.
 struct life {
@@ -164,9 +164,10 @@ static bool starve(int threads, const char *const names[3], long n, bool all)
                     proc_now() - start);
         fail();
     }
-    assert_true(l.rc >= 0 || failed);
+    // On a busy machine a hasty life may time out by itself: that tells nothing, go on.
+    assert_true(l.rc >= 0 || failed || (all && l.rc == SP_ETIMEDOUT));
     sp_fini();
-    return failed;
+    return failed || l.rc < 0;
 }
 
 /// Every allocation, until none is left to fail.
