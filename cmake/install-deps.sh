@@ -3,7 +3,7 @@
 # install-deps.sh [build] [demo] [test] [ci] [bench] [model]: installs the Debian packages that are missing. Nothing to do: does nothing.
 set -eu
 
-build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libcmocka-dev"
+build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libmd-dev libcmocka-dev"
 test="libnng-dev libnanomsg-dev nng-utils nanomsg-utils"
 demo="nng-utils"
 bench="libnng-dev libnanomsg-dev libzmq3-dev valgrind strace"

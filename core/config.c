@@ -44,6 +44,7 @@ static const struct config_int config_ints[] = {
      false},
     {"seed", offsetof(struct sp_config, seed), 0, INT64_MIN, INT64_MAX, false},
     {"plugins-off", offsetof(struct sp_config, plugins_off), 0, 0, 1, true},
+    {"plugin-sha256", offsetof(struct sp_config, plugin_sha256), 0, 0, 1, true},
 };
 #define CONFIG_INTS (sizeof(config_ints) / sizeof(config_ints[0]))
 #define CONFIG_STACK_MIN 65536

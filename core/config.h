@@ -7,17 +7,18 @@
 #include <stdint.h>
 
 struct sp_config {
-    int64_t threads;      ///< -1: min(cores, 4); 0: the application drives
-    int64_t thread_stack; ///< bytes; 0: the system's default
-    int64_t spin_time;    ///< µs; -1: adaptive
-    int64_t memory_max;   ///< bytes of message memory; 0: no limit
-    int64_t log_level;    ///< enum sp_log_level
-    int64_t seed;         ///< 0: from the system
-    int64_t plugins_off;  ///< 1: load nothing
-    char *plugin_dirs;    ///< colon separated; NULL: none
-    char *plugin_allow;   ///< colon separated ids or paths; NULL: every one that policy admits
-    char *plugin_owners;  ///< comma separated uids; NULL: none
-    char *affinity;       ///< CPU list; NULL: none
+    int64_t threads;       ///< -1: min(cores, 4); 0: the application drives
+    int64_t thread_stack;  ///< bytes; 0: the system's default
+    int64_t spin_time;     ///< µs; -1: adaptive
+    int64_t memory_max;    ///< bytes of message memory; 0: no limit
+    int64_t log_level;     ///< enum sp_log_level
+    int64_t seed;          ///< 0: from the system
+    int64_t plugins_off;   ///< 1: load nothing
+    int64_t plugin_sha256; ///< 1: only files whose digest stands in FILE.sha256 beside them
+    char *plugin_dirs;     ///< colon separated; NULL: none
+    char *plugin_allow;    ///< colon separated ids or paths; NULL: every one that policy admits
+    char *plugin_owners;   ///< comma separated uids; NULL: none
+    char *affinity;        ///< CPU list; NULL: none
 };
 
 /// Sets `out` to the defaults; copies `in` (deep); frees what `cfg` holds, not itself.

@@ -6,15 +6,18 @@
 
 #include "platform.h"
 
-#include <sp/types.h>
+#include <sp/sp.h>
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <link.h>
+#include <sha2.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -197,6 +200,32 @@ static bool policy_listed(const char *list, const char *path, const char *id)
         list += *list == ':' ? 1 : 0;
     }
     return false;
+}
+
+int sp__policy_digest(const char *path, struct sp__why *why)
+{
+    char sidecar[PATH_MAX + sizeof(".sha256")];
+    char want[SHA256_DIGEST_STRING_LENGTH] = "";
+    char have[SHA256_DIGEST_STRING_LENGTH];
+    FILE *f;
+
+    (void)snprintf(sidecar, sizeof(sidecar), "%s.sha256", path);
+    f = fopen(sidecar, "re");
+    if (f == NULL) {
+        return sp__why_set(why, SP_EABI,
+                           "denied: cannot read its digest %s: %s (plugin-sha256 is on)", sidecar,
+                           sp_strerror(-errno));
+    }
+    (void)!fgets(want, (int)sizeof(want), f);
+    (void)fclose(f);
+    if (SHA256File(path, have) == NULL) {
+        return sp__why_set(why, SP_EABI, "denied: cannot read it: %s", sp_strerror(-errno));
+    }
+    if (strcasecmp(want, have) != 0) {
+        return sp__why_set(why, SP_EABI, "denied: its SHA-256 is %s, not the one in %s", have,
+                           sidecar);
+    }
+    return SP_OK;
 }
 
 bool sp__policy_allows_path(const struct sp_config *cfg, const char *path)

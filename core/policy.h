@@ -57,6 +57,10 @@ int sp__policy_allowed(const struct sp_config *cfg, const char *path, const char
 /// plugin's id.
 bool sp__policy_allows_path(const struct sp_config *cfg, const char *path);
 
+/// Whether the file's SHA-256 is the one in the sidecar `path`.sha256 (as sha256sum writes it).
+/// SP_EABI: it is not, or there is no sidecar.
+int sp__policy_digest(const char *path, struct sp__why *why);
+
 /// Real path of the file that holds this library's code: libsp.so, or the program that it is linked
 /// into.
 int sp__policy_self(char *buf, size_t cap);

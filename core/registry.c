@@ -28,6 +28,8 @@ struct registry_actor {
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 // The release in registry_load pairs with the acquire in the walk.
 static _Atomic(struct sp__plugin *) registry_plugins;
+/// Plugins whose load failed; under the mutex.
+static struct sp__plugin *registry_quarantine;
 static struct sp__protocol *registry_protocols;
 static struct sp__transport *registry_transports;
 static struct registry_actor *registry_actors;
@@ -212,6 +214,13 @@ static int registry_load(const sp_plugin *desc, const char *path, struct sp__plu
         *out = plugin;
         return SP_OK;
     }
+    for (plugin = registry_quarantine; plugin != NULL; plugin = plugin->next) {
+        if (plugin->desc == desc) {
+            // Its code ran half-way: it is not run again in this process.
+            return sp__why_set(why, SP_EABI, "quarantined: init failed (%d) before",
+                               plugin->failed);
+        }
+    }
     plugin = sp__zalloc(sizeof(*plugin));
     if (plugin != NULL && path != NULL) {
         plugin->path = sp__strdup(path);
@@ -220,15 +229,16 @@ static int registry_load(const sp_plugin *desc, const char *path, struct sp__plu
         sp__free(plugin);
         return sp__why_set(why, SP_ENOMEM, "no memory");
     }
+    plugin->desc = desc;
     if (desc->load != NULL) {
         err = desc->load(&sp__host);
     }
     if (err < 0) {
-        sp__free(plugin->path);
-        sp__free(plugin);
+        plugin->next = registry_quarantine;
+        registry_quarantine = plugin;
+        plugin->failed = err;
         return sp__why_set(why, SP_EABI, "init failed (%d)", err);
     }
-    plugin->desc = desc;
     plugin->next = atomic_load_explicit(&registry_plugins, memory_order_relaxed);
     atomic_store_explicit(&registry_plugins, plugin, memory_order_release);
     *out = plugin;

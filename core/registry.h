@@ -14,6 +14,7 @@ struct sp__plugin {
     struct sp__plugin *next;
     const sp_plugin *desc;
     char *path;       ///< real path; NULL: registered by sp__registry_add
+    int failed;       ///< what its load said, in quarantine
     size_t instances; ///< sockets and endpoints open now; atomic, relaxed: a statistic
 };
 

@@ -162,6 +162,9 @@ static int search_judge(struct sp__search *s, struct sp__candidate *c, const cha
                            dir, name, c->path);
     }
     err = sp__policy_path(&s->trust, c->path, &c->why);
+    if (err == SP_OK && s->cfg->plugin_sha256 != 0) {
+        err = sp__policy_digest(c->path, &c->why);
+    }
     if (err < 0 || sp__policy_allows_path(s->cfg, c->path)) {
         return err;
     }

@@ -18,7 +18,7 @@ is_system() {
     case $1 in
     sys/* | net/* | netinet/* | arpa/* | linux/* | bits/*) return 0 ;;
     */*) return 1 ;;
-    cJSON.h | cmocka.h | ltdl.h | uuid.h | sp.h | nn.h) return 1 ;;
+    cJSON.h | cmocka.h | ltdl.h | uuid.h | sha2.h | sp.h | nn.h) return 1 ;;
     *) return 0 ;;
     esac
 }
@@ -37,6 +37,11 @@ allowed() {
     core:cJSON.h | core:cjson/cJSON.h)
         [ "$file" = core/json.c ] && return 0
         echo "JSON is confined to core/json.c"
+        return 1
+        ;;
+    core:sha2.h)
+        [ "$file" = core/policy.c ] && return 0
+        echo "digests are confined to core/policy.c"
         return 1
         ;;
     core:ltdl.h)

@@ -111,12 +111,17 @@ void plugin_dir_use(const char *dirs, const char *name, const char *value)
 
 void plugin_dir_use_off(const char *dirs)
 {
+    plugin_dir_use_int(dirs, "plugins-off", 1);
+}
+
+void plugin_dir_use_int(const char *dirs, const char *name, int64_t value)
+{
     sp_config *cfg = NULL;
 
     sp_fini();
     assert_int_equal(sp_config_new(&cfg), SP_OK);
     assert_int_equal(sp_config_set_str(cfg, "plugin-dirs", dirs), SP_OK);
-    assert_int_equal(sp_config_set_int(cfg, "plugins-off", 1), SP_OK);
+    assert_int_equal(sp_config_set_int(cfg, name, value), SP_OK);
     assert_int_equal(sp_init(cfg), SP_OK);
     sp_config_free(cfg);
 }

@@ -5,6 +5,7 @@
 #define PLUGIN_DIR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stddef.h>
 
 #define PLUGIN_DIR_PATH 512
@@ -27,6 +28,8 @@ void plugin_dir_manifest(const char *dir, const char *fixture, const char *file)
 void plugin_dir_use(const char *dirs, const char *name, const char *value);
 /// The same with "plugins-off".
 void plugin_dir_use_off(const char *dirs);
+/// The same with any whole-number setting.
+void plugin_dir_use_int(const char *dirs, const char *name, int64_t value);
 
 /// Whether the file is in this process's memory.
 bool plugin_dir_mapped(const char *path);

@@ -128,6 +128,22 @@ static void loader_loads_twice_what_is_loaded(void **state)
     plugin_dir_remove(dir);
 }
 
+/// Its code ran half-way once; it does not get a second chance in this process.
+static void loader_quarantines_what_failed(void **state)
+{
+    char dir[PLUGIN_DIR_PATH];
+
+    (void)state;
+    plugin_dir_make(dir);
+    plugin_dir_copy(dir, "init-fails", "x.so");
+    plugin_dir_use(NULL, NULL, NULL);
+    assert_int_equal(sp_plugin_load(plugin_dir_path(dir, "x.so")), SP_EABI);
+    loader_detail_has("init failed (-5)");
+    assert_int_equal(sp_plugin_load(plugin_dir_path(dir, "x.so")), SP_EABI);
+    loader_detail_has("quarantined: init failed (-5) before");
+    plugin_dir_remove(dir);
+}
+
 static int loader_setup(void **state)
 {
     (void)state;
@@ -181,6 +197,7 @@ int main(void)
         cmocka_unit_test(loader_says_that_there_is_no_file),
         cmocka_unit_test(loader_refuses_a_directory_named_so),
         cmocka_unit_test(loader_loads_twice_what_is_loaded),
+        cmocka_unit_test(loader_quarantines_what_failed),
     };
 
     return cmocka_run_group_tests(tests, loader_setup, loader_teardown);

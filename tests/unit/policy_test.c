@@ -7,6 +7,7 @@
 #include <sp/sp.h>
 
 #include <setjmp.h>
+#include <sha2.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,6 +275,36 @@ static void policy_loads_nothing_when_turned_off(void **state)
     plugin_dir_remove(dir);
 }
 
+static void policy_checks_the_digest_when_asked(void **state)
+{
+    const struct sp__protocol *p;
+    char dir[PLUGIN_DIR_PATH];
+    char digest[SHA256_DIGEST_STRING_LENGTH];
+    FILE *f;
+
+    (void)state;
+    plugin_dir_make(dir);
+    plugin_dir_copy(dir, "lambda", "x.so");
+    plugin_dir_manifest(dir, "lambda", "x.json");
+    plugin_dir_use_int(dir, "plugin-sha256", 1);
+    assert_int_equal(sp__registry_protocol("fixture-lambda", &p), SP_EABI);
+    assert_non_null(strstr(sp_error_detail(), "cannot read its digest"));
+    f = fopen(plugin_dir_path(dir, "x.so.sha256"), "we");
+    assert_non_null(f);
+    assert_true(fprintf(f, "%064d  x.so\n", 0) > 0);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(sp__registry_protocol("fixture-lambda", &p), SP_EABI);
+    assert_non_null(strstr(sp_error_detail(), "its SHA-256 is "));
+    assert_false(plugin_dir_mapped(plugin_dir_path(dir, "x.so")));
+    assert_non_null(SHA256File(plugin_dir_path(dir, "x.so"), digest));
+    f = fopen(plugin_dir_path(dir, "x.so.sha256"), "we");
+    assert_non_null(f);
+    assert_true(fprintf(f, "%s  x.so\n", digest) > 0);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(sp__registry_protocol("fixture-lambda", &p), SP_OK);
+    plugin_dir_remove(dir);
+}
+
 /* ------------------------------------------------------------------ The allow-list */
 
 static void policy_allows_by_id(void **state)
@@ -345,6 +376,7 @@ int main(void)
         cmocka_unit_test(policy_keeps_denied_files_from_names_of_others),
         cmocka_unit_test(policy_admits_symlink_within_the_directory),
         cmocka_unit_test(policy_loads_nothing_when_turned_off),
+        cmocka_unit_test(policy_checks_the_digest_when_asked),
         cmocka_unit_test(policy_allows_by_id),
         cmocka_unit_test(policy_believes_no_id_that_others_can_write),
     };
