@@ -165,7 +165,9 @@ static int msg_move(struct sp__msg *m, size_t cap)
     if (c == NULL) {
         return SP_ENOMEM;
     }
-    memcpy(c->base + SP__HEADROOM, m->head.data, m->head.len);
+    if (m->head.len > 0) {
+        memcpy(c->base + SP__HEADROOM, m->head.data, m->head.len);
+    }
     if (m->chunk != NULL) {
         chunk_drop(m->chunk);
     }
