@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The poller with workers: who polls, who sleeps, who is woken for the shared queue, for readiness,
+ * for an earlier timer, and when a worker goes into the user's code. One application thread pushes to
+ * the shared queue and arms a timer, the network raises edges; there are two workers, or
+ * (THREE) up to three that start late; one of the actors leads into the user's code, which takes until all other work is done.
+ *
+ * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the timer
+ * fired; in particular while one worker is in the user's code.
+ *
+ * map: B1 core/sched.c sched_alert `if (idle != NULL) {`
+ * map: B2 core/sched.c sched_alert `} else if (sched.poller_asleep) {`
+ * map: B3 core/sched.c sched_alert `} else if (sched.count == 0 || sched.waiting > START_BACKLOG) {`
+ * map: B4 core/sched.c sched_alert `sp__platform->poller_wake();`
+ * map: B5 core/sched.c shared_push `sched_alert();`
+ * map: B6 core/sched.c sched_cover `if (sched.poller_busy || sched_max() == 0) {`
+ * map: B7 core/sched.c sched_cover `worker_start();`
+ * map: B8 core/sched.c sched_run `local_flush(t);`
+ * map: B9 core/sched.c sched_poll `int64_t next = sp__timers_next();`
+ * map: B10 core/sched.c sched_poll `sp__platform->poller_wait(ready, POLL_MAX`
+ * map: B11 core/sched.c sched_poll `w->ready(w, ready[i].ready);`
+ * map: B12 core/sched.c sched_poll `(void)sp__timers_fire(sp__now());`
+ * map: B13 core/sched.c sched_poll `sched.poller_asleep = false;`
+ * map: B14 core/sched.c sched_idle `if (sched.head != NULL || sched.stop) {`
+ * map: B15 core/sched.c sched_idle `sched.poller_asleep = true;`
+ * map: B16 core/sched.c sched_idle `(void)sp__platform->park(&t->parker, deadline);`
+ * map: B17 core/sched.c sched_glance `mine = !sched.poller_busy;`
+ * map: B18 core/sched.c sp__poller_kick `asleep = sched.poller_asleep;`
+ * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
+ * map: B20 core/timer.c sp__timer_arm `sp__poller_kick();`
+ * map: B21 core/sched.c sp__need_worker `worker_start();`
+ *
+ * Merged: what is done under the scheduler's lock is one step; the park token is a flag (mailbox.pml
+ * has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
+ *
+ * run: proven -DNO_USER
+ * run: proven -DFIX_COVER
+ * run: proven -DTHREE -DFIX_COVER
+ * run: broken
+ * run: broken -DFIX_COVER -DBUG_ASLEEP_LATE
+ * run: broken -DNO_USER -DBUG_IDLE_UNCHECKED
+ * run: broken -DNO_USER -DBUG_NO_KICK
+ * run: broken -DNO_USER -DBUG_GLANCE
+ * run: broken -DFIX_COVER -DBUG_NO_COVER
+ */
+#ifdef THREE /* workers, all started late; no timer */
+#define WORKERS 3
+#define EDGES 2
+#define TIMERS 0
+#else
+#define WORKERS 2
+#define EDGES 1
+#define TIMERS 1
+#endif
+#define ALL (PUSHED + EDGES + TIMERS)
+#define NONE 9
+#define BACKLOG 1   /* START_BACKLOG, scaled down */
+#define PLAIN 1
+#define LEADS 2     /* its handler posts to the actor that calls the user */
+#define USER 3
+#ifdef NO_USER
+#define SECOND PLAIN
+#else
+#define SECOND LEADS
+#endif
+#define PUSHED 3
+
+chan queue = [6] of { byte };
+bool idle[3], token[3], started[3];
+byte count;
+bool busy, asleep;      /* poller_busy, poller_asleep */
+bool wake;              /* the eventfd */
+byte edges, raised;     /* readiness that nobody read; all there was */
+bool armed;             /* a timer */
+byte done;              /* handled: what was pushed, read and fired */
+byte pollers;           /* ghost */
+
+inline start() {
+    if
+    :: count < WORKERS -> started[count] = true; count++
+    :: else
+    fi
+}
+
+/* B1-B3, inside a step; the caller does the wake after it. */
+inline alert() {
+    wk = NONE; pw = false;
+    if
+    :: idle[0] -> wk = 0; idle[0] = false
+    :: else ->
+        if
+        :: idle[1] -> wk = 1; idle[1] = false
+        :: else ->
+            if
+            :: idle[2] -> wk = 2; idle[2] = false
+            :: else ->
+                if
+                :: asleep -> asleep = false; pw = true
+                :: else ->
+                    if
+                    :: count == 0 || len(queue) > BACKLOG -> start()
+                    :: else
+                    fi
+                fi
+            fi
+        fi
+    fi
+}
+
+/* B4 */
+inline alerted() {
+    d_step {
+        if
+        :: wk != NONE -> token[wk] = true
+        :: else ->
+            if
+            :: pw -> wake = true
+            :: else
+            fi
+        fi;
+        wk = NONE; pw = false
+    }
+}
+
+/* B9-B13. `busy` was set by the caller. `forever`: sleeps until something comes. */
+inline poll(forever) {
+    d_step { pollers++; assert(pollers == 1); near = armed || !forever } /* B9: a deadline, or none */
+    d_step { near = near || token[me]; token[me] = false }
+    atomic { /* B10 */
+        (wake || edges > 0 || near) ->
+        wake = false;
+        mine = mine + edges;
+        edges = 0;
+        near = false
+    }
+    d_step { /* B12 */
+        if
+        :: armed -> armed = false; mine++
+        :: else
+        fi;
+        pollers--
+    }
+    d_step { busy = false; asleep = false } /* B13 */
+}
+
+proctype Worker(byte me) {
+    byte wk = NONE, mine, a; /* mine: actors that the reports scheduled here */
+    bool pw, near, glanced, user, ok;
+
+    started[me];
+loop:
+    if
+    :: me == 0 && !glanced -> /* B17 */
+        d_step {
+            glanced = true;
+            ok = !busy;
+#ifdef BUG_GLANCE
+            ok = true;
+#endif
+            busy = true
+        }
+        if
+        :: ok -> ok = false; poll(false)
+        :: else
+        fi
+    :: true
+    fi;
+    atomic {
+        if
+        :: user -> a = USER; user = false /* scheduled here last: goes first */
+        :: else ->
+            if
+            :: mine > 0 -> mine--; a = PLAIN
+            :: else ->
+                if
+                :: len(queue) > 0 -> queue?a
+                :: else -> a = 0
+                fi
+            fi
+        fi
+    }
+    if
+    :: a == PLAIN -> d_step { done++; a = 0 } goto loop
+    :: a == LEADS -> d_step { done++; a = 0; user = true } goto loop
+    :: a == USER ->
+        a = 0;
+        if /* B8 */
+        :: mine > 0 ->
+            d_step {
+                do
+                :: mine > 0 -> queue!PLAIN; mine--
+                :: else -> break
+                od;
+                alert()
+            }
+            alerted()
+        :: else
+        fi;
+#ifndef BUG_NO_COVER
+        d_step { /* B6, B7 */
+            if
+#ifdef FIX_COVER
+            :: busy && len(queue) == 0
+            :: busy && len(queue) > 0 -> alert()
+#else
+            :: busy
+#endif
+            :: else ->
+                if
+                :: idle[0] || idle[1] || idle[2] -> alert()
+                :: else -> start()
+                fi
+            fi
+        }
+        alerted();
+#endif
+        /* The user's function waits for something that the other work brings. */
+in_user:
+        done == ALL;
+        goto loop
+    :: else
+    fi;
+#ifdef BUG_IDLE_UNCHECKED
+    ok = (len(queue) > 0);
+    if
+    :: ok -> ok = false; goto loop
+    :: else
+    fi;
+    atomic {
+#else
+    atomic { /* B14 */
+        if
+        :: len(queue) > 0 -> goto loop
+        :: else
+        fi;
+#endif
+        if
+        :: !busy -> busy = true; ok = true /* B15 */
+#ifndef BUG_ASLEEP_LATE
+            ; asleep = true
+#endif
+        :: else -> idle[me] = true
+        fi
+    }
+    if
+    :: ok ->
+        ok = false;
+#ifdef BUG_ASLEEP_LATE
+        asleep = true;
+#endif
+        poll(true);
+        goto loop
+    :: else
+    fi;
+end:
+    d_step { token[me] -> token[me] = false } /* B16 */
+    idle[me] = false;
+    goto loop
+}
+
+proctype Application() {
+    byte wk = NONE;
+    bool pw;
+
+    d_step { start() } /* B21 */
+#ifndef THREE
+    d_step { start() } /* an earlier backlog */
+#endif
+    d_step { queue!PLAIN; alert() } /* B5 */
+    alerted();
+#ifndef THREE
+    armed = true; /* B19 */
+#ifndef BUG_NO_KICK
+    d_step { pw = asleep; asleep = false; wk = NONE } /* B18, B20 */
+    alerted();
+#endif
+#endif
+    d_step { queue!SECOND; queue!PLAIN; alert() } /* a chain of two: one alert */
+    alerted()
+}
+
+proctype Network() {
+    do
+    :: raised < EDGES -> d_step { raised++; edges++ }
+    :: else -> break
+    od
+}
+
+init {
+    atomic { run Application(); run Network(); run Worker(0); run Worker(1); run Worker(2) }
+    timeout ->
+    assert(done == ALL && len(queue) == 0);
+    assert(edges == 0 && !armed)
+}
