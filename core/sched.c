@@ -381,8 +381,9 @@ static void sched_glance(struct sp__thread *t)
 static bool sched_turn(struct sp__thread *t, int64_t deadline)
 {
     struct sp__actor *a = NULL;
+    bool fair = ++t->turn % FAIR_TURNS == 0;
 
-    if (++t->turn % FAIR_TURNS == 0) {
+    if (fair) {
         atomic_fetch_add_explicit(&sched.turns, FAIR_TURNS, memory_order_relaxed);
         sched_glance(t);
         a = shared_take();
@@ -394,7 +395,11 @@ static bool sched_turn(struct sp__thread *t, int64_t deadline)
         a = shared_take();
     }
     if (a == NULL) {
-        sched_idle(t, deadline);
+        // A glance may have taken the token that this thread was to be woken by: then the caller
+        // must look at its condition before it sleeps.
+        if (!fair) {
+            sched_idle(t, deadline);
+        }
         return false;
     }
     sched_run(t, a);
