@@ -9,6 +9,8 @@
 #   make format     clang-format over the tree
 #   make bench      beside libnng, libnanomsg, libzmq and the bare system, in less than 10 minutes; results in
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
+#   make model      lets Spin verify the models of tests/model, in less than 3 minutes (doc/models.md)
+#   make mutants    plants ten bugs, one at a time, and shows which test finds each: about 15 minutes
 #   make clean
 
 PREFIX  ?= /usr/local
@@ -25,7 +27,7 @@ endif
 
 BENCH   ?= --pairs 5
 
-.PHONY: bench bench-quick bench-doc all deps deps-test test demo install check format clean
+.PHONY: bench bench-quick bench-doc all deps deps-test test demo install check model mutants format clean
 
 all:
 	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make deps' (Debian, as root or with sudo)" >&2; exit 1; }
@@ -54,6 +56,14 @@ check:
 	tests/check/includes.sh
 	tests/check/format.sh
 	tests/check/headers.sh
+
+model:
+	cmake/install-deps.sh model
+	tests/model/run.sh
+
+mutants:
+	cmake/install-deps.sh build test
+	tests/sim/mutants/run.sh
 
 format:
 	tests/check/format.sh --fix

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Close against send: a handle is looked up under a hazard while others close it; references, retire
- * and reclaim. Two senders post one message each (in place or by a worker), a third thread and a fourth close the
- * socket, a worker runs the actor; a late sender may post when the socket is done.
+ * Close against send: a handle is looked up under a hazard while others close it; references,
+ * retire and reclaim. Two senders post one message each (in place or by a worker), a third thread
+ * and a fourth close the socket, a worker runs the actor; a late sender may post when the socket
+ * is done.
  *
- * Claims: nobody touches the object after it was destroyed; it is closed exactly once and destroyed exactly once,
- * at the latest by the next reclaim; every message was handled or discarded by its actor.
+ * Claims: nobody touches the object after it was destroyed; it is closed exactly once and
+ * destroyed exactly once, at the latest by the next reclaim; every message was handled or
+ * discarded by its actor.
  *
  * map: F1 core/object.c sp__enter `o = atomic_load_explicit(&s->obj, memory_order_acquire);`
  * map: F2 core/object.c sp__enter `atomic_store_explicit(&t->hazard[t->depth], o, memory_order_seq_cst);`

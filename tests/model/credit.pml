@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Credit: one word, 2 * credit + the mark of those who wait. Three senders of one message a call (one
- * of them two calls), one of them with time-outs; two threads grant three in all. With NO_TIMEOUTS one of
- * them first takes one away (a pipe that went); with SHUT the context is shut in the end.
+ * Credit: one word, 2 * credit + the mark of those who wait. Three senders of one message a call
+ * (one of them two calls), one of them with time-outs; two threads grant three in all. With
+ * NO_TIMEOUTS one of them first takes one away (a pipe that went); with SHUT the context is shut
+ * in the end.
  *
- * Claims: no sender sleeps for ever while there is credit, or after the context was shut; no more is
- * taken than granted.
+ * Claims: no sender sleeps for ever while there is credit, or after the context was shut; no more
+ * is taken than granted.
  *
  * map: E1 core/ctx_send.c credit_take `if (now >> 1 <= 0) {`
  * map: E2 core/ctx_send.c credit_take `now - 2 * (int64_t)cost`
@@ -24,8 +25,8 @@
  * map: E15 core/ctx.c sp__ctx_shut `t = sp__waiter_pop(&c->senders);`
  *
  * Merged: a take (load and compare-and-swap) is one step; mark and credit are two variables that
- * change in one step. A critical section is one step: each touches the word
- * once, and the list only there.
+ * change in one step. A critical section is one step: each touches the word once, and the list
+ * only there.
  *
  * run: proven
  * run: proven -DNO_TIMEOUTS

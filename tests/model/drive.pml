@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "threads" = 0: application threads drive. Three threads wait in a blocking call each, run what is
- * there, poll, and leave for good as soon as their own message is there (or, with TIMEOUTS, their
- * time is up). A fourth one sends. The message of thread 0
- * comes by readiness, the others' from the fourth thread,
- * one in place, one by the shared queue.
+ * "threads" = 0: application threads drive. Three threads wait in a blocking call each, run what
+ * is there, poll, and leave for good as soon as their own message is there (or, with TIMEOUTS,
+ * their time is up). A fourth one sends. The message of thread 0 comes by readiness, the others'
+ * from the fourth thread, one in place, one by the shared queue.
  *
  * Claims: never two pollers; no thread waits for ever while its message, or work that leads to it,
  * is there: who leaves hands on what it was woken for.
@@ -28,17 +27,26 @@
  * map: C17 core/sched.c sp__wait `sched_pass_on();`
  * map: C18 core/sched.c sched_pass_on `if (sched.head != NULL) {`
  * map: C19 core/sched.c sched_pass_on `if (!sched.poller_busy && sched.idle != NULL) {`
+ * map: C20 core/sched.c sched_turn `bool fair = ++t->turn % FAIR_TURNS == 0;`
+ * map: C21 core/sched.c sched_glance `sched_poll(t, 0);`
+ * map: C22 core/sched.c sched_turn `if (!fair) {`
  *
  * run: proven
  * run: proven -DTIMEOUTS
  * run: broken -DBUG_HEIR_ONLY
+ * run: broken -DBUG_GLANCE_SLEEPS
  * run: broken -DBUG_POLLING_LATE
  * run: broken -DBUG_NO_POLLING
- * run: broken -DBUG_PASS_ONLY_WORK
+ * run: broken -DTIMEOUTS -DBUG_PASS_ONLY_WORK
  * run: broken -DBUG_PASS_ONLY_POLLER
  */
 #define THREADS 3
 #define NONE 9
+#if defined(TIMEOUTS) || defined(BUG_GLANCE_SLEEPS)
+#define GLANCES (me == 0)
+#else
+#define GLANCES false
+#endif
 
 chan queue = [4] of { byte };   /* an actor that delivers to thread i */
 bool idle[THREADS], token[THREADS], polling[THREADS], got[THREADS], left[THREADS];
@@ -94,7 +102,7 @@ inline deliver(i) {
 
 proctype Thread(byte me) {
     byte a, wk = NONE, first = NONE;
-    bool pw, near, mine;
+    bool pw, near, mine, glanced, fair;
 
 wait:
     if
@@ -110,6 +118,20 @@ wait:
         :: else
         fi
     }
+    if
+    :: GLANCES && !glanced -> /* C20: one in 61 turns, here any one */
+        atomic { glanced = true; fair = true; mine = !busy; busy = true }
+        if
+        :: mine -> /* C21: a poll without waiting, which looks at the token too; no report */
+            mine = false;
+            d_step { pollers++; assert(pollers == 1) }
+            polling[me] = true;
+            token[me] = false;
+            atomic { wake = false; polling[me] = false; pollers--; busy = false; asleep = false }
+        :: else
+        fi
+    :: true
+    fi;
     atomic { /* C4 */
         if
         :: len(queue) > 0 -> queue?a; mine = true
@@ -117,10 +139,17 @@ wait:
         fi
     }
     if
-    :: mine -> mine = false; deliver(a); goto pass
+    :: mine -> mine = false; fair = false; deliver(a); goto pass
     :: else
     fi;
+#ifndef BUG_GLANCE_SLEEPS
+    if /* C22 */
+    :: fair -> fair = false; goto pass
+    :: else
+    fi;
+#endif
     atomic {
+        fair = false;
         if
         :: len(queue) > 0 -> goto pass
         :: else

@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Planned, not code yet: an application thread that waits in a call helps by polling, and leaves. Who
- * reads the sockets next?
+ * Planned, not code yet: an application thread that waits in a call helps by polling, and leaves.
+ * Who reads the sockets next?
  *
  * The state machine, all under the scheduler's lock:
  * - Role: nobody, a worker or a helper polls (poller_busy; poller_asleep while it sleeps in it).
- * - A helper that finds nobody polling takes the role. If a worker sleeps in the poller, the helper
- *   asks for the role (`wanted`), ends the worker's sleep, and sleeps as any waiting thread does
- *   until its message comes or the role is free; it never waits for the role only.
+ * - A helper that finds nobody polling takes the role. If a worker sleeps in the poller, the
+ *   helper asks for the role (`wanted`), ends the worker's sleep, and sleeps as any waiting thread
+ *   does until its message comes; it has the role at its next wait. It never waits for the role.
  * - A helper that leaves gives the role up, and sets `helped`: it may be back soon. If there is no
  *   guard it makes one of a sleeping worker; if no worker sleeps, those awake look for themselves.
  * - A worker with nothing to do that finds nobody polling takes the role, except when `helped` or
- *   `wanted` is set and there is no guard: then it becomes the guard. It clears the two, and sleeps on the idle
- *   list, but at most the take-over delay. After that it looks again: it takes the role, or
- *   sleeps without limit if a helper polls.
- * So nobody is woken while a helper comes and goes faster than the delay, and the sockets
- * are never unread for longer than it.
+ *   `wanted` is set and there is no guard: then it becomes the guard. It clears the two, and
+ *   sleeps on the idle list, but at most the take-over delay. After that it looks again: it takes
+ *   the role, or sleeps without limit if a helper polls.
  *
- * Two workers; a helper that waits twice, or (TWO) two helpers that wait once; three edges: two for the
- * helpers, one for an actor alone; with one helper, an actor from outside too.
+ * So nobody is woken while a helper comes and goes faster than the delay, and the sockets are
+ * never unread for longer than it.
  *
- * Claims: never two pollers; no edge unread, no actor left and no helper waiting at rest: where rest means
- * that only sleeps without limit are left.
+ * Two workers; a helper that waits twice, or (TWO) two helpers that wait once; three edges: two
+ * for the helpers, one for an actor alone; with one helper, an actor from outside too.
+ *
+ * Claims: never two pollers; no edge unread, no actor left and no helper waiting at rest: where
+ * rest means that only sleeps without limit are left.
  *
  * run: proven
  * run: proven -DTWO

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Late completions against the reference count of a pipe: a timer that fires while it is cancelled
- * or armed again, a report about a watch that is closed, an event that is posted with its owner held. The
- * socket's actor ends the pipe; the poller reports and fires; an output actor notes with a
- * reference of its own; a worker runs what was posted to the socket's actor.
+ * or armed again, a report about a watch that is closed, an event that is posted with its owner
+ * held. The socket's actor ends the pipe; the poller reports and fires; an output actor notes with
+ * a reference of its own; a worker runs what was posted to the socket's actor.
  *
  * Claims: nobody touches the pipe after it was destroyed; in the end it is destroyed; a cancelled
  * timer's handler does nothing.

@@ -2,8 +2,8 @@
 /*
  * The actor's one-word mailbox, the ownership that goes with it, and the park/unpark token of the
  * workers. Three application threads post to two actors, in place or by the shared queue; two
- * workers run what is queued. Without EVENTS: four messages, one of them posted by a handler to the
- * other actor; with it: a message, and an event that two threads post three times.
+ * workers run what is queued. Without EVENTS: four messages, one of them posted by a handler to
+ * the other actor; with it: a message, and an event that two threads post three times.
  *
  * Claims: exactly one owner of an actor that is not idle; every message handled once, each
  * poster's in order; the event's handler sees what was written before each post; no worker sleeps
@@ -30,9 +30,9 @@
  * map: A19 core/platform_linux.c linux_park `futex_wait(&p->token, 2, deadline);`
  * map: A20 core/platform_linux.c linux_unpark `__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2`
  *
- * Merged: load and compare-and-swap of a push are one step. One that succeeds found the word that it
- * had read, and the node was nobody else's before; that the word may have changed in between and
- * back does no harm, since only the word is compared and only the word is stored in the node.
+ * Merged: load and compare-and-swap of a push are one step. One that succeeds found the word that
+ * it had read, and the node was nobody else's before; that the word may have changed in between
+ * and back does no harm, since only the word is compared and only the word is stored in the node.
  *
  * run: proven
  * run: proven -DEVENTS

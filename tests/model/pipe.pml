@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of a pipe's output. The socket's actor queues three messages for the output actor, tells it
- * to report every write, and ends the pipe; the poller reports that it is writable. When the
- * output actor says that it has halted, the socket's actor takes back what was not written: from then on the queue
- * is its own.
+ * The end of a pipe's output. The socket's actor queues three messages for the output actor, tells
+ * it to report every write, and ends the pipe; the poller reports that it is writable. When the
+ * output actor says that it has halted, the socket's actor takes back what was not written: from
+ * then on the queue is its own.
  *
- * Claims: the output actor does not touch its queue after it said "halted"; every message was written or taken
- * back.
+ * Claims: the output actor does not touch its queue after it said "halted"; every message was
+ * written or taken back.
  *
  * The end is an event of its own, posted once, so it stands behind all messages in the mailbox.
- * BUG_END_BIT, which the code had: a bit of `tx_ev`, whose node may stand before them, since it was posted
- * for something else already.
+ * BUG_END_BIT, which the code had: a bit of `tx_ev`, whose node may stand before them, since it
+ * was posted for something else already.
  *
  * map: H1 core/pipe.c sp__pipe_send `sp__post_batch(&p->tx, &p->tx_port, &one);`
  * map: H2 core/pipe.c sp__pipe_shut `sp__post(&p->tx_end);`
@@ -25,7 +25,8 @@
  * map: H11 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: H12 core/pipe.c pipe_return_unsent `memset(&p->txq, 0, sizeof(p->txq));`
  *
- * Merged: a drain of the mailbox is a queue that is read one by one; the input actor has halted already.
+ * Merged: a drain of the mailbox is a queue that is read one by one; the input actor has halted
+ * already.
  *
  * run: proven
  * run: proven -DNO_END

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The poller with workers: who polls, who sleeps, who is woken for the shared queue, for readiness,
- * for an earlier timer, and when a worker goes into the user's code. One application thread pushes to
- * the shared queue and arms a timer, the network raises edges; there are two workers, or
- * (THREE) up to three that start late; one of the actors leads into the user's code, which takes until all other work is done.
+ * The poller with workers: who polls, who sleeps, who is woken for the shared queue, for
+ * readiness, for an earlier timer, and when a worker goes into the user's code. One application
+ * thread pushes to the shared queue and arms a timer, the network raises edges; there are two
+ * workers, or (THREE) up to three that start late; one of the actors leads into the user's code,
+ * which takes until all other work is done.
  *
- * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the timer
- * fired; in particular while one worker is in the user's code.
+ * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the
+ * timer fired; in particular while one worker is in the user's code.
  *
  * map: B1 core/sched.c sched_alert `if (idle != NULL) {`
  * map: B2 core/sched.c sched_alert `} else if (sched.poller_asleep) {`
@@ -30,8 +31,8 @@
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick();`
  * map: B21 core/sched.c sp__need_worker `worker_start();`
  *
- * Merged: what is done under the scheduler's lock is one step; the park token is a flag (mailbox.pml
- * has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
+ * Merged: what is done under the scheduler's lock is one step; the park token is a flag
+ * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
  *
  * run: proven -DNO_USER
  * run: proven -DFIX_COVER

@@ -2,7 +2,8 @@
 /*
  * The receivers' queue: the word rxq with its mark RX_WAITING, the list of receivers under the
  * context's lock, time-outs. The actor pushes three messages; three receivers take what is there,
- * one message a call (or, the first, all), two of them with time-outs, and each receives again after that.
+ * one message a call (or, the first, all), two of them with time-outs, and each receives again
+ * after that.
  *
  * Claim: no receiver sleeps for ever while there is a message; none is lost.
  *
@@ -22,11 +23,12 @@
  * map: D14 core/ctx_recv.c rx_pass_on `return sp__waiter_pop(&c->receivers);`
  * map: D15 core/ctx_recv.c recv_with `next = rx_pass_on(c);`
  *
- * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if it
- * did not, it would pass on; one of the two suffices (with both gone Spin finds the lost wake-up).
+ * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
+ * it did not, it would pass on; one of the two suffices (with both gone Spin finds the lost
+ * wake-up).
  *
- * Merged: the list of a push is a count (only the mark and emptiness matter); a push is one step, as
- * in mailbox.pml. The lock is a flag, since the push does not take it.
+ * Merged: the list of a push is a count (only the mark and emptiness matter); a push is one step,
+ * as in mailbox.pml. The lock is a flag, since the push does not take it.
  *
  * run: proven
  * run: proven -DNO_TIMEOUTS
