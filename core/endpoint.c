@@ -293,6 +293,17 @@ void sp__ep_close_now(struct sp__ep *ep)
     sp__drop(&ep->obj); // The socket's.
 }
 
+/// Not any more once the socket lingers: whoever began to wait just before is told so.
+static void start_dialling(struct sp__ep *ep)
+{
+    if (ep->sock->state != SP__SOCK_OPEN) {
+        ep_settle(ep, SP_ECLOSED, "the socket was closed");
+        return;
+    }
+    ep->running = true;
+    dial_now(ep);
+}
+
 static void ep_on_event(struct sp__event *ev)
 {
     struct sp__ep *ep = SP__CONTAINER(ev, struct sp__ep, ev);
@@ -304,8 +315,7 @@ static void ep_on_event(struct sp__event *ev)
         sp__ep_close_now(ep);
     } else {
         if (ep->dialer && (bits & EP_START) != 0 && !ep->running) {
-            ep->running = true;
-            dial_now(ep);
+            start_dialling(ep);
         }
         if (!ep->dialer && ep->running && ep->sock->state == SP__SOCK_OPEN) {
             accept_now(ep);
