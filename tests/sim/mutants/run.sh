@@ -95,7 +95,7 @@ reason() {
         return
         ;;
     esac
-    grep -oE 'WARNING: ThreadSanitizer: [^(]*|ERROR: AddressSanitizer: [a-z-]*|runtime error: .*|^stress .*|\[  FAILED  \] [a-z_0-9]+|core/[a-z_]+\.c:[0-9]+: .*' \
+    grep -oE 'WARNING: ThreadSanitizer: [^(]*|ERROR: AddressSanitizer: [a-z-]*|runtime error: .*|^stress .*|^hangs in .*|\[  FAILED  \] [a-z_0-9]+|core/[a-z_]+\.c:[0-9]+: .*' \
         "$build/detect.log" | head -1 | grep . || echo "$what ends with $died"
 }
 

@@ -20,6 +20,7 @@
 #define RECEIVERS 3
 
 static const char *stress_name;
+static int stress_in_place = 1;
 
 /// Says what hangs; only what a handler may call.
 static void stuck(int sig)
@@ -48,6 +49,7 @@ static sp_socket stress_open(const char *protocol, int buffer)
     CHECK(sp_set_int(s.id, "send-buffer", buffer) == SP_OK);
     CHECK(sp_set_int(s.id, "recv-buffer", buffer) == SP_OK);
     CHECK(sp_set_int(s.id, "linger", 0) == SP_OK);
+    CHECK(sp_set_int(s.id, "in-place", stress_in_place) == SP_OK);
     CHECK(sp_set_int(s.id, "reconnect-time-min", 1) == SP_OK);
     CHECK(sp_set_int(s.id, "reconnect-time-max", 3) == SP_OK);
     return s;
@@ -404,13 +406,24 @@ static void drive_run(unsigned round)
     stress_threads(3);
 }
 
+/// All the work on one worker, which sleeps in the poller in between.
+static void worker_run(unsigned round)
+{
+    stress_threads(1);
+    stress_in_place = 0;
+    one_run(round);
+    reqrep_run(round);
+    stress_in_place = 1;
+    stress_threads(3);
+}
+
 static const struct {
     const char *name;
     void (*run)(unsigned round);
 } scenarios[] = {
     {"flow-inproc", flow_inproc}, {"flow-ipc", flow_ipc}, {"one", one_run},
     {"reqrep", reqrep_run},       {"close", close_run},   {"timer", timer_run},
-    {"drive", drive_run},
+    {"drive", drive_run},         {"worker", worker_run},
 };
 
 int main(int argc, char **argv)
