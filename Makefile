@@ -10,7 +10,7 @@
 #   make bench      beside libnng, libnanomsg, libzmq and the bare system, in less than 10 minutes; results in
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
 #   make model      lets Spin verify the models of tests/model, in less than 3 minutes (doc/models.md)
-#   make mutants    plants ten bugs, one at a time, and shows which test finds each: about 15 minutes
+#   make mutants    plants twelve bugs, one at a time, and shows which test finds each: about 7 minutes
 #   make clean
 
 PREFIX  ?= /usr/local
