@@ -93,7 +93,7 @@ verify() {
     elif [ "$verdict" != ok ]; then
         grep -E '^pan|error|limit|memory' "$dir/pan.out" | head -5 | sed 's/^/    /'
         [ "$kind" = broken ] || (cd "$dir" && [ -e "$model.pml.trail" ] &&
-            spin -t -p $defines "$here/$model.pml" | tail -60 >trail.out && echo "    the way there: $dir/trail.out")
+            spin -t -p -k "$model.pml.trail" $defines "$here/$model.pml" | tail -60 >trail.out && echo "    the way there: $dir/trail.out")
         fail "$model $defines: $verdict"
     fi
 }
