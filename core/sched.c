@@ -218,13 +218,14 @@ void sp__schedule(struct sp__actor *a)
     }
 }
 
-/// A worker will be busy for an unknown time: if nobody polls, another one shall.
+/// A worker will be busy for an unknown time: somebody else shall poll, and take what waits in the
+/// shared queue, for which this worker may have been the one that was woken.
 static void sched_cover(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
-    if (sched.poller_busy || sched_max() == 0) {
+    if (sched_max() == 0 || (sched.poller_busy && sched.head == NULL)) {
         (void)pthread_mutex_unlock(&sched.lock);
-    } else if (sched.idle != NULL) {
+    } else if (sched.poller_busy || sched.idle != NULL) {
         sched_alert();
     } else {
         worker_start();

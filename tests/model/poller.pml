@@ -14,7 +14,7 @@
  * map: B3 core/sched.c sched_alert `} else if (sched.count == 0 || sched.waiting > START_BACKLOG) {`
  * map: B4 core/sched.c sched_alert `sp__platform->poller_wake();`
  * map: B5 core/sched.c shared_push `sched_alert();`
- * map: B6 core/sched.c sched_cover `if (sched.poller_busy || sched_max() == 0) {`
+ * map: B6 core/sched.c sched_cover `(sched.poller_busy && sched.head == NULL)`
  * map: B7 core/sched.c sched_cover `worker_start();`
  * map: B8 core/sched.c sched_run `local_flush(t);`
  * map: B9 core/sched.c sched_poll `int64_t next = sp__timers_next();`
@@ -35,14 +35,14 @@
  * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
  *
  * run: proven -DNO_USER
- * run: proven -DFIX_COVER
- * run: proven -DTHREE -DFIX_COVER
- * run: broken
- * run: broken -DFIX_COVER -DBUG_ASLEEP_LATE
+ * run: proven
+ * run: proven -DTHREE
+ * run: broken -DBUG_COVER_POLLS_ONLY
+ * run: broken -DBUG_ASLEEP_LATE
  * run: broken -DNO_USER -DBUG_IDLE_UNCHECKED
  * run: broken -DNO_USER -DBUG_NO_KICK
  * run: broken -DNO_USER -DBUG_GLANCE
- * run: broken -DFIX_COVER -DBUG_NO_COVER
+ * run: broken -DBUG_NO_COVER
  */
 #ifdef THREE /* workers, all started late; no timer */
 #define WORKERS 3
@@ -200,11 +200,11 @@ loop:
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
             if
-#ifdef FIX_COVER
+#ifdef BUG_COVER_POLLS_ONLY
+            :: busy
+#else
             :: busy && len(queue) == 0
             :: busy && len(queue) > 0 -> alert()
-#else
-            :: busy
 #endif
             :: else ->
                 if
