@@ -10,6 +10,7 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->link = NULL;
     a->owner = owner;
     a->user_code = user_code;
+    a->hand = (sp_batch){NULL, NULL, 0};
 }
 
 static void event_dispatch(struct sp__port *port, sp_batch *nodes)
@@ -39,6 +40,24 @@ void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object
     atomic_init(&ev->posted, false);
 }
 
+/// Takes over an idle actor with nodes in hand. False: it is not idle.
+static bool actor_take(struct sp__actor *a, struct sp__port *port, const sp_batch *nodes)
+{
+    struct sp__node *idle = SP__IDLE;
+
+    // Acquire: pairs with the release of the last owner, when it went idle.
+    if (atomic_load_explicit(&a->inbox, memory_order_relaxed) != SP__IDLE ||
+        !atomic_compare_exchange_strong_explicit(&a->inbox, &idle, NULL, memory_order_acquire,
+                                                 memory_order_relaxed)) {
+        return false;
+    }
+    a->hand = *nodes;
+    a->hand_port = port;
+    sp__hold(a->owner);
+    sp__schedule(a);
+    return true;
+}
+
 /// Pushes a chain, newest first; `oldest` is its last link.
 static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__node *oldest)
 {
@@ -59,28 +78,33 @@ void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
     struct sp__node *newest = NULL;
     struct sp__node *oldest = (struct sp__node *)batch->head;
 
-    for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
-        next = n->next;
-        n->next = newest;
-        n->port = port;
-        newest = n;
+    if (oldest == NULL) {
+        return;
     }
-    batch->head = NULL;
-    batch->tail = NULL;
-    batch->n = 0;
-    if (newest != NULL) {
+    if (!actor_take(a, port, batch)) {
+        for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
+            next = n->next;
+            n->next = newest;
+            n->port = port;
+            newest = n;
+        }
         actor_push(a, newest, oldest);
     }
+    *batch = (sp_batch){NULL, NULL, 0};
 }
 
 void sp__post(struct sp__event *ev)
 {
+    sp_batch only = {(sp_msg *)&ev->node, (sp_msg *)&ev->node, 1};
+
     // acq_rel: see event_dispatch.
     if (!atomic_exchange_explicit(&ev->posted, true, memory_order_acq_rel)) {
         if (ev->owner != NULL) {
             sp__hold(ev->owner);
         }
-        actor_push(ev->actor, &ev->node, &ev->node);
+        if (!actor_take(ev->actor, &ev->port, &only)) {
+            actor_push(ev->actor, &ev->node, &ev->node);
+        }
     }
 }
 
@@ -102,12 +126,11 @@ static void actor_dispatch(struct sp__node *list)
     }
 }
 
-bool sp__actor_run(struct sp__actor *a)
+/// Takes all that is posted, and hands it on.
+static void actor_drain(struct sp__actor *a)
 {
-    struct sp__object *owner = a->owner;
     struct sp__node *list = atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire);
     struct sp__node *ordered = NULL;
-    struct sp__node *empty = NULL;
 
     while (list != NULL) {
         struct sp__node *next = list->next;
@@ -117,6 +140,21 @@ bool sp__actor_run(struct sp__actor *a)
         list = next;
     }
     actor_dispatch(ordered);
+}
+
+bool sp__actor_run(struct sp__actor *a)
+{
+    struct sp__object *owner = a->owner;
+    struct sp__node *empty = NULL;
+
+    if (a->hand.head != NULL) {
+        sp_batch hand = a->hand;
+
+        a->hand.head = NULL;
+        a->hand_port->handle(a->hand_port, &hand);
+    } else {
+        actor_drain(a);
+    }
     if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
                                                  memory_order_relaxed)) {
         return true;

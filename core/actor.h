@@ -9,9 +9,11 @@
 /// Invariant: exactly one thread (or queue) owns an actor that is not SP__IDLE. The push that finds
 /// SP__IDLE takes over the ownership and must schedule it; the owner gives it up with a
 /// compare-and-swap of NULL to SP__IDLE, which fails when something was posted meanwhile. There is
-/// no half-linked state, so no consumer ever waits for a producer. Pairing: push is release (the
-/// node's content) and acquire (what the last owner did); drain is acquire; going idle is release.
-/// Pushes are read-modify-writes, so each continues the release sequence of those below it.
+/// no half-linked state, so no consumer ever waits for a producer. What is posted to an idle actor
+/// needs no list: who takes the ownership leaves it in `hand`, which comes before all that is
+/// posted later. Pairing: push is release (the node's content) and acquire (what the last owner
+/// did); drain is acquire; going idle is release. Pushes are read-modify-writes, so each continues
+/// the release sequence of those below it.
 #ifndef SP_CORE_ACTOR_H
 #define SP_CORE_ACTOR_H
 
@@ -38,7 +40,9 @@ struct sp__actor {
     _Atomic(struct sp__node *) inbox;
     struct sp__actor *link;   ///< in the run queue that owns it
     struct sp__object *owner; ///< held while not idle
-    bool user_code;           ///< calls the user: runs on workers only, never in place
+    struct sp__port *hand_port;
+    sp_batch hand;  ///< the owner's: what it was taken over with, oldest first
+    bool user_code; ///< calls the user: runs on workers only, never in place
 };
 
 #define SP__IDLE ((struct sp__node *)1)

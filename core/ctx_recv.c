@@ -196,11 +196,15 @@ static sp_msg *rx_take(struct sp__ctx *c)
 /// Unlocks, then releases what was dropped meanwhile: a release may call the user's function.
 static void rx_unlock(struct sp__ctx *c)
 {
-    sp_batch trash = c->trash;
+    sp_batch trash = {NULL, NULL, 0};
 
-    memset(&c->trash, 0, sizeof(c->trash));
+    if (c->trash.head != NULL) {
+        sp_batch_join(&trash, &c->trash);
+    }
     (void)pthread_mutex_unlock(&c->lock);
-    sp__batch_release(&trash);
+    if (trash.head != NULL) {
+        sp__batch_release(&trash);
+    }
 }
 
 /// Whether receiving makes sense at all; under the lock.

@@ -199,6 +199,11 @@ static void host_pipe_ready(sp_pipe_ref *pipe, unsigned ready)
     sp__pipe_ready(host_pipe(pipe), ready);
 }
 
+static int host_pipe_pass(sp_pipe_ref *to, sp_batch *batch)
+{
+    return sp__pipe_pass(host_pipe(to), batch);
+}
+
 static void host_pipe_hold(sp_pipe_ref *pipe)
 {
     sp__hold(&host_pipe(pipe)->obj);
@@ -292,4 +297,5 @@ const sp_host sp__host = {
     .random = host_random,
     .log = sp__log,
     .extension = host_extension,
+    .pipe_pass = host_pipe_pass,
 };

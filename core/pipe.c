@@ -19,6 +19,7 @@ static void pipe_destroy(struct sp__object *obj)
     }
     sp__batch_release(&p->txq);
     sp__batch_release(&p->held);
+    sp__batch_release(&p->out);
     sp__timer_unreserve();
     sp__drop(&p->ep->obj);
     sp__drop(&p->sock->obj);
@@ -115,6 +116,7 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     if (state >= SP__PIPE_ENDING) {
         return;
     }
+    sp__pipes_out(p->sock); // In front of the end; from now on nothing is sent to it.
     if (state == SP__PIPE_SHAKING) {
         sp__timer_cancel(&p->timer);
         p->ep->shaking--;
@@ -240,6 +242,23 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
     sp__sock_settle(s);
 }
 
+/// Gives input its credit back, by the quarter: what is owed is never so much that input stops
+/// while nothing is on its way.
+static void pipe_grant(struct sp__pipe *p)
+{
+    int64_t owed = p->rx_owed;
+
+    if (owed < SP__RX_WINDOW / 4) {
+        return;
+    }
+    p->rx_owed = 0;
+    // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor is
+    // told.
+    if (atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst) <= 0) {
+        sp__pipe_cmd_rx(p, SP__RX_CREDIT);
+    }
+}
+
 void sp__pipe_offer(struct sp__pipe *p)
 {
     int64_t before = 0;
@@ -252,12 +271,8 @@ void sp__pipe_offer(struct sp__pipe *p)
         for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
             before -= sp__msg(m)->cost;
         }
-        // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor
-        // is told.
-        if (before > 0 &&
-            atomic_fetch_add_explicit(&p->rx_credit, before, memory_order_seq_cst) <= 0) {
-            sp__pipe_cmd_rx(p, SP__RX_CREDIT);
-        }
+        p->rx_owed += before;
+        pipe_grant(p);
     }
     pipe_count_held(p);
     if (p->held.head != NULL && p->tx_dead && !p->sock->rx_full) {
@@ -423,7 +438,6 @@ void sp__pipe_cancel(struct sp__pipe *p)
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
 {
     uint32_t cost;
-    sp_batch one = {NULL, NULL, 0};
 
     if (!sp__pipe_usable(p) ||
         (p->inflight >= p->cap && (p->sock->ops->flags & SP_PROTO_REPLIES) == 0)) {
@@ -435,9 +449,22 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
         sp__msg(m)->cost = cost;
     }
     p->inflight += cost;
-    sp_batch_push(&one, m);
-    sp__post_batch(&p->tx, &p->tx_port, &one);
+    if (p->out.head == NULL) {
+        p->out_next = p->sock->outs;
+        p->sock->outs = p;
+    }
+    sp_batch_push(&p->out, m);
     return SP_OK;
+}
+
+void sp__pipes_out(struct sp__sock *s)
+{
+    while (s->outs != NULL) {
+        struct sp__pipe *p = s->outs;
+
+        s->outs = p->out_next;
+        sp__pipe_output(p);
+    }
 }
 
 void sp__pipe_flush(struct sp__pipe *p)

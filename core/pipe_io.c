@@ -62,27 +62,59 @@ static void rx_shake(struct sp__pipe *p)
     rx_note(p, SP__RX_SHAKEN);
 }
 
-/// Stamps what was harvested. Returns its cost.
-static int64_t rx_stamp(struct sp__pipe *p, sp_batch *in)
+/// Says of a message where it came from, and when. Returns its cost.
+static int64_t rx_stamp(struct sp__pipe *p, sp_msg *m, int64_t wall)
 {
-    int64_t mono = sp__now();
+    struct sp__msg *im = sp__msg(m);
+
+    m->peer = p->ref.id;
+    im->pipe = p->obj.id;
+    im->wall = wall;
+    im->cost = sp__sock_cost(p->sock, m->len, RX_BATCH);
+    return im->cost;
+}
+
+/// Hands what was received to the socket's actor.
+static void rx_post(struct sp__pipe *p, sp_batch *in, int64_t cost)
+{
+    // The credit goes before the post: the grant for these messages must find it taken.
+    (void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);
+    sp__post_batch(&p->sock->actor, &p->rx_port, in);
+}
+
+static void rx_harvested(struct sp__pipe *p, sp_batch *in)
+{
     int64_t wall = sp__platform->wall();
     int64_t cost = 0;
     uint64_t bytes = 0;
 
     for (sp_msg *m = in->head; m != NULL; m = m->next) {
-        struct sp__msg *im = sp__msg(m);
-
-        m->peer = p->ref.id;
-        im->pipe = p->obj.id;
-        im->mono = mono;
-        im->wall = wall;
-        im->cost = sp__sock_cost(p->sock, m->len, RX_BATCH);
-        cost += im->cost;
+        cost += rx_stamp(p, m, wall);
         bytes += m->len;
     }
     p->rx_avg = (uint32_t)(bytes / in->n);
-    return cost;
+    rx_post(p, in, cost);
+}
+
+int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
+{
+    // seq_cst: see rx_harvest; here the grant leads to a harvest, which tells the other end.
+    int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
+    int64_t wall = sp__platform->wall();
+    sp_batch in = {NULL, NULL, 0};
+    int64_t cost = 0;
+
+    while ((int64_t)in.n < credit && from->head != NULL) {
+        sp_msg *m = sp_batch_pop(from);
+
+        sp_msg_header_turn(m);
+        cost += rx_stamp(p, m, wall);
+        sp_batch_push(&in, m);
+    }
+    if (in.n > 0) {
+        rx_post(p, &in, cost);
+    }
+    return from->head != NULL ? SP_EAGAIN : SP_OK;
 }
 
 static size_t rx_max(const struct sp__pipe *p, int64_t credit)
@@ -115,9 +147,7 @@ static void rx_harvest(struct sp__pipe *p)
         max = rx_max(p, credit);
         n = p->ops->harvest(p->ref.tran, &in, max, ready);
         if (in.n > 0) {
-            // The credit goes before the post: the grant for these messages must find it taken.
-            (void)atomic_fetch_sub_explicit(&p->rx_credit, rx_stamp(p, &in), memory_order_seq_cst);
-            sp__post_batch(&p->sock->actor, &p->rx_port, &in);
+            rx_harvested(p, &in);
         }
         if (n < 0) {
             rx_fail(p, n);
@@ -154,7 +184,7 @@ static void rx_on_event(struct sp__event *ev)
         rx_shake(p);
         return;
     }
-    if ((bits & (SP_READY_IN | SP_READY_HUP)) != 0) {
+    if ((bits & (SP_READY_IN | SP_READY_HUP)) != 0 || (p->passes && (bits & SP__RX_CREDIT) != 0)) {
         p->readable = true;
     }
     rx_harvest(p);
@@ -184,13 +214,15 @@ static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
 /// stops (`stalled`) or somebody waits for every write.
 static void tx_report(struct sp__pipe *p, uint64_t cost, bool stalled)
 {
-    uint64_t done;
+    uint64_t done = p->tx_unreported + cost;
 
-    // Release: pairs with the exchange in pipe_written.
-    done = atomic_fetch_add_explicit(&p->tx_done, cost, memory_order_release) + cost;
     if (done > 0 && (stalled || p->tx_eager || done >= (p->cap + 3) / 4)) {
+        // Release: pairs with the exchange in pipe_written.
+        (void)atomic_fetch_add_explicit(&p->tx_done, done, memory_order_release);
+        done = 0;
         sp__pipe_note(p, SP__NOTE_WRITTEN);
     }
+    p->tx_unreported = done;
 }
 
 static void tx_submit(struct sp__pipe *p)
@@ -265,7 +297,17 @@ static void tx_on_end(struct sp__event *ev)
     struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_end);
 
     p->tx_over = true;
+    tx_report(p, 0, true);
     sp__pipe_note(p, SP__NOTE_TX_STOPPED);
+}
+
+void sp__pipe_output(struct sp__pipe *p)
+{
+    if (p->passes) {
+        tx_on_msgs(&p->tx_port, &p->out);
+    } else {
+        sp__post_batch(&p->tx, &p->tx_port, &p->out);
+    }
 }
 
 void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits)
@@ -296,11 +338,15 @@ static void pipe_watch_ready(struct sp__watch *w, unsigned ready)
 
 void sp__pipe_io_init(struct sp__pipe *p)
 {
+    struct sp__actor *tx;
+
+    p->passes = (p->ops->flags & SP_TRANSPORT_PASSES) != 0;
+    tx = p->passes ? &p->sock->actor : &p->tx;
     p->watch.ready = pipe_watch_ready;
     p->tx_port.handle = tx_on_msgs;
     sp__actor_init(&p->rx, &p->obj, false);
     sp__actor_init(&p->tx, &p->obj, false);
     sp__event_init(&p->rx_ev, &p->rx, NULL, rx_on_event);
-    sp__event_init(&p->tx_ev, &p->tx, NULL, tx_on_event);
-    sp__event_init(&p->tx_end, &p->tx, NULL, tx_on_end);
+    sp__event_init(&p->tx_ev, tx, p->passes ? &p->obj : NULL, tx_on_event);
+    sp__event_init(&p->tx_end, tx, p->passes ? &p->obj : NULL, tx_on_end);
 }

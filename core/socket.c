@@ -13,19 +13,6 @@
 
 /* ------------------------------------------------------------------ Tables */
 
-uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer)
-{
-    uint64_t bytes = (uint64_t)sp__option(&s->opt.queue_bytes);
-    uint64_t n = buffer > 0 ? (uint64_t)buffer : 1;
-
-    if (len >= bytes) {
-        return (uint32_t)n; // One message always fits.
-    }
-    // Most messages are smaller than their share of the bytes. No overflow: see the options'
-    // ranges.
-    return len * n <= bytes ? 1 : (uint32_t)((len * n + bytes - 1) / bytes);
-}
-
 struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id)
 {
     struct sp__pipe *p = s->hash[id & (s->hash_size - 1)];
@@ -254,6 +241,7 @@ void sp__sock_settle(struct sp__sock *s)
             sock_offer_paused(s);
         }
     }
+    sp__pipes_out(s);
     sp__ctx_publish(&s->ctx);
     atomic_store_explicit(&s->pending_depth, s->ctx.pending.n, memory_order_relaxed);
     s->settling = false;

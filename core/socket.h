@@ -145,15 +145,18 @@ struct sp__pipe {
     bool told;         ///< the user was asked or told about it
     bool rx_gone;
     bool tx_gone;
-    bool tx_dead;           ///< output failed: the peer is gone, input is still to be read
-    bool opened;            ///< the transport has state to free
-    int err;                ///< why it ends
-    int64_t since;          ///< when it was up, ns
-    sp_batch held;          ///< received, not taken by the protocol
-    size_t held_counted;    ///< of these, in the socket's held_depth
-    uint32_t cap;           ///< send credit of its queue
-    int64_t inflight;       ///< cost in its queue
-    struct sp__timer timer; ///< of connecting and the hello
+    bool tx_dead;              ///< output failed: the peer is gone, input is still to be read
+    bool opened;               ///< the transport has state to free
+    int err;                   ///< why it ends
+    int64_t since;             ///< when it was up, ns
+    sp_batch held;             ///< received, not taken by the protocol
+    size_t held_counted;       ///< of these, in the socket's held_depth
+    uint32_t cap;              ///< send credit of its queue
+    int64_t inflight;          ///< cost in its queue
+    sp_batch out;              ///< sent in this visit, not handed to output yet
+    struct sp__pipe *out_next; ///< of the socket's list of those with something in `out`
+    int64_t rx_owed;           ///< input's credit that is to be given back
+    struct sp__timer timer;    ///< of connecting and the hello
     struct sp__port rx_port;
     struct sp__event rx_note; ///< from the input actor, behind its messages
     struct sp__event note;    ///< from everybody else
@@ -172,9 +175,11 @@ struct sp__pipe {
     bool shaken;
     bool rx_over;
     bool readable;
+    bool passes;     ///< SP_TRANSPORT_PASSES; constant
     uint32_t rx_avg; ///< bytes of a message, lately
 
-    // The output actor.
+    // The output actor. Of a transport that passes messages within the process it is a role of the
+    // socket's actor.
     struct sp__actor tx;
     struct sp__port tx_port;
     struct sp__event tx_ev;
@@ -188,7 +193,8 @@ struct sp__pipe {
     sp_batch txq;
     uint64_t txq_cost;
     uint64_t txq_bytes;
-    _Atomic uint64_t tx_done; ///< cost written and not reported
+    uint64_t tx_unreported;   ///< cost written and not reported
+    _Atomic uint64_t tx_done; ///< cost reported, on its way to the socket's actor
 
     // The user's actor.
     struct sp__event user_ev;
@@ -229,6 +235,8 @@ static inline bool sp__pipe_usable(const struct sp__pipe *p)
 }
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
+/// Hands what was sent in this visit to the pipes' output.
+void sp__pipes_out(struct sp__sock *s);
 /// From now on every write is reported, for lingering.
 void sp__pipe_flush(struct sp__pipe *p);
 /// Offers the protocol what it left.
@@ -346,10 +354,11 @@ struct sp__sock {
     size_t linked; ///< pipes in the hash
     struct sp__pipe *paused_head;
     struct sp__pipe *paused_tail;
-    bool last_offer; ///< what a gone pipe left is offered, beyond the queue's size
-    bool rx_full;    ///< a deliver found no room since the last look
-    bool tx_again;   ///< offer what is pending
-    bool rx_again;   ///< offer what is held
+    struct sp__pipe *outs; ///< pipes to which this visit sent something
+    bool last_offer;       ///< what a gone pipe left is offered, beyond the queue's size
+    bool rx_full;          ///< a deliver found no room since the last look
+    bool tx_again;         ///< offer what is pending
+    bool rx_again;         ///< offer what is held
     bool settling;
     bool inited;
     unsigned shaking;
@@ -411,12 +420,23 @@ void sp__sock_link(struct sp__sock *s, struct sp__pipe *p);
 void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p);
 void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p);
 
-/// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.
-uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer);
-
 static inline int64_t sp__option(const int64_t *field)
 {
     return sp_option_load(field);
+}
+
+/// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.
+static inline uint32_t sp__sock_cost(const struct sp__sock *s, size_t len, int64_t buffer)
+{
+    uint64_t bytes = (uint64_t)sp__option(&s->opt.queue_bytes);
+    uint64_t n = buffer > 0 ? (uint64_t)buffer : 1;
+
+    if (len >= bytes) {
+        return (uint32_t)n; // One message always fits.
+    }
+    // Most messages are smaller than their share of the bytes. No overflow: see the options'
+    // ranges.
+    return len * n <= bytes ? 1 : (uint32_t)((len * n + bytes - 1) / bytes);
 }
 
 /// Pipe events (event.c). The socket's actor.

@@ -6,7 +6,7 @@
 
 #define SCRATCH_SIZE 65536
 
-static _Thread_local struct sp__thread *thread_self;
+_Thread_local struct sp__thread *sp__thread_current;
 static _Atomic(struct sp__thread *) thread_list;
 static pthread_key_t thread_key;
 static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
@@ -19,7 +19,7 @@ static void thread_gone(void *arg)
     sp__pool_flush(t);
     sp__free(t->scratch);
     t->scratch = NULL;
-    thread_self = NULL;
+    sp__thread_current = NULL;
     // Pairs with the exchange in thread_claim: the next owner sees a clean record.
     atomic_store_explicit(&t->taken, false, memory_order_release);
 }
@@ -63,13 +63,10 @@ struct sp__thread *sp__threads(void)
     return atomic_load_explicit(&thread_list, memory_order_acquire);
 }
 
-struct sp__thread *sp__self(void)
+struct sp__thread *sp__thread_first_call(void)
 {
-    struct sp__thread *t = thread_self;
+    struct sp__thread *t;
 
-    if (t != NULL) {
-        return t;
-    }
     (void)pthread_once(&thread_once, thread_key_make);
     t = thread_claim();
     if (t == NULL) {
@@ -79,7 +76,7 @@ struct sp__thread *sp__self(void)
         return NULL;
     }
     (void)pthread_setspecific(thread_key, t);
-    thread_self = t;
+    sp__thread_current = t;
     return t;
 }
 

@@ -362,6 +362,12 @@ typedef struct sp_bound {
     char url[256];   ///< the URL at which it can be dialled
 } sp_bound;
 
+/// `submit` hands messages to the other end within the process, by pipe_pass: it never waits, and
+/// takes no longer than a few instructions a message. The core then calls it where the messages are
+/// sent, without an actor in between, and harvest when pipe_pass had found no credit and there is
+/// some again.
+#define SP_TRANSPORT_PASSES 1U
+
 typedef struct sp_transport_ops sp_transport_ops;
 struct sp_transport_ops {
     size_t size;
@@ -411,6 +417,7 @@ struct sp_transport_ops {
     void (*pipe_close)(void *pipe);
     /// [control] Free what the pipe holds. Mandatory.
     void (*pipe_fini)(void *pipe);
+    uint32_t flags; ///< SP_TRANSPORT_…
 };
 
 /* ------------------------------------------------------------------ The host table */
@@ -495,6 +502,12 @@ struct sp_host {
     void (*log)(sp_log_level level, const char *id, const char *text);
     /// [any] An extension by name and revision, such as "sp.ext.name/1". NULL: not here.
     const void *(*extension)(const char *id);
+
+    /// [any] Messages from the front of `batch` arrive at `to`, a pipe of this process whose
+    /// handshake is done and that is not closed, and which does not harvest them; their headers are
+    /// turned. One caller a pipe at a time. SP_EAGAIN: not all, the pipe has no more credit; when
+    /// it has, its harvest is called.
+    int (*pipe_pass)(sp_pipe_ref *to, sp_batch *batch);
 };
 
 /* ------------------------------------------------------------------ The plugin */

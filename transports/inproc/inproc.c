@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /// inproc: between sockets of one process. A connection is a link with two sides; a message is
-/// handed over as it is, by its pointer, into the other side's inbox.
+/// handed over as it is, by its pointer, to the other side's socket.
 ///
 /// Concurrency: the table of names is under one lock (cold: listen, dial, accept, close), the two
 /// pipes of a link under the link's: a pipe is there from its join until its pipe_close, so whoever
-/// says ready does it under that lock (which only posts). An inbox is one word, a list that the
-/// other side's output pushes to and this side's input takes whole; the push that finds it empty
-/// says ready. `load` is what is in it; output stops at LOAD_MAX, the take from a full one says so.
+/// says ready or passes messages does it under that lock (which only posts). How much may be under
+/// way is the receiving pipe's credit.
 #include <sp/plugin.h>
 
 #include <pthread.h>
@@ -14,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOAD_MAX 64      // messages in an inbox
-#define LOAD_BYTES 65536 // … or as many bytes count as one more
 #define NAME_PREFIX (sizeof("inproc://") - 1)
 
 struct inproc_ep {
@@ -30,8 +27,6 @@ struct inproc_ep {
 struct inproc_side {
     sp_pipe_ref *pipe; ///< NULL: not there yet, or closed; under the link's lock
     sp_id_pair ids;    ///< what this side is and wants, own 0: not known yet; under the link's lock
-    _Atomic(sp_msg *) inbox; ///< newest first
-    atomic_size_t load;
 };
 
 /// Both sides' pipes hold a reference.
@@ -48,16 +43,10 @@ struct inproc_link {
 struct inproc_pipe {
     struct inproc_link *link;
     unsigned me;
-    sp_batch local; ///< taken from the inbox, not harvested yet
 };
 
 static pthread_mutex_t inproc_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct inproc_ep *inproc_table;
-
-static size_t inproc_weight(const sp_msg *m)
-{
-    return 1 + m->len / LOAD_BYTES;
-}
 
 /* ------------------------------------------------------------------ Endpoints */
 
@@ -122,9 +111,9 @@ static void link_ready(struct inproc_link *link, unsigned side, unsigned ready)
 /// One side closes: it hears no more, the other one hears of it.
 static void link_close(struct inproc_link *link, unsigned side)
 {
-    // Release: pairs with the loads in harvest and submit.
-    atomic_store_explicit(&link->closed, true, memory_order_release);
     (void)pthread_mutex_lock(&link->lock);
+    // Release: pairs with the loads in harvest and handshake.
+    atomic_store_explicit(&link->closed, true, memory_order_release);
     link->side[side].pipe = NULL;
     (void)pthread_mutex_unlock(&link->lock);
     link_ready(link, 1 - side, SP_READY_IN | SP_READY_OUT | SP_READY_HUP);
@@ -157,24 +146,11 @@ static void inproc_ep_close(void *self)
 
 /* ------------------------------------------------------------------ Links */
 
-static void inbox_release(const sp_host *host, sp_msg *list)
-{
-    while (list != NULL) {
-        sp_msg *next = list->next;
-
-        host->msg_release(list);
-        list = next;
-    }
-}
-
 static void link_drop(struct inproc_link *link)
 {
     // acq_rel: the last one sees what both sides did.
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1) {
         return;
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        inbox_release(link->host, atomic_load_explicit(&link->side[i].inbox, memory_order_relaxed));
     }
     (void)pthread_mutex_destroy(&link->lock);
     free(link);
@@ -289,84 +265,36 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
     return SP_OK;
 }
 
-/// Takes the whole inbox, oldest first, behind what was taken before.
-static void inproc_take(struct inproc_pipe *pipe)
-{
-    // Acquire: pairs with the release of the pushes.
-    sp_msg *list = atomic_exchange_explicit(&pipe->link->side[pipe->me].inbox, NULL,
-                                            memory_order_acquire);
-    sp_batch taken = {NULL, NULL, 0};
-
-    while (list != NULL) {
-        sp_msg *next = list->next;
-
-        sp_batch_unpop(&taken, list);
-        list = next;
-    }
-    sp_batch_join(&pipe->local, &taken);
-}
-
+/// Messages do not come this way. Called when there is credit again: the other side may go on.
 static int inproc_harvest(void *self, sp_batch *in, size_t max, unsigned ready)
 {
     struct inproc_pipe *pipe = self;
-    struct inproc_link *link = pipe->link;
-    bool closed = atomic_load_explicit(&link->closed, memory_order_acquire);
-    size_t weight = 0;
-    size_t n = 0;
 
+    (void)in;
+    (void)max;
     (void)ready;
-    if (pipe->local.n < max) {
-        inproc_take(pipe);
+    // Acquire: pairs with the release in link_close; what was passed before is posted.
+    if (atomic_load_explicit(&pipe->link->closed, memory_order_acquire)) {
+        return SP_ECLOSED;
     }
-    for (sp_msg *m; n < max && (m = sp_batch_pop(&pipe->local)) != NULL; n++) {
-        weight += inproc_weight(m);
-        sp_batch_push(in, m);
-    }
-    // seq_cst: the other side's output either sees the room, or has asked to be told (core:
-    // tx_submit).
-    if (weight > 0 &&
-        atomic_fetch_sub_explicit(&link->side[pipe->me].load, weight, memory_order_seq_cst) >=
-            LOAD_MAX &&
-        !closed) {
-        link_ready(link, 1 - pipe->me, SP_READY_OUT);
-    }
-    return n == 0 && closed ? SP_ECLOSED : (int)n;
+    link_ready(pipe->link, 1 - pipe->me, SP_READY_OUT);
+    return 0;
 }
 
+/// Under the lock, so that the other side's pipe_close comes before or after it.
 static int inproc_submit(void *self, sp_batch *out)
 {
     struct inproc_pipe *pipe = self;
     struct inproc_link *link = pipe->link;
-    struct inproc_side *to = &link->side[1 - pipe->me];
-    sp_msg *newest = NULL;
-    sp_msg *oldest = out->head;
-    sp_msg *head;
-    size_t load;
-    size_t weight = 0;
+    int rc = SP_ECLOSED;
 
-    if (atomic_load_explicit(&link->closed, memory_order_acquire)) {
-        return SP_ECLOSED;
+    (void)pthread_mutex_lock(&link->lock);
+    // Relaxed: written under the lock.
+    if (!atomic_load_explicit(&link->closed, memory_order_relaxed)) {
+        rc = link->host->pipe_pass(link->side[1 - pipe->me].pipe, out);
     }
-    load = atomic_load_explicit(&to->load, memory_order_seq_cst);
-    for (sp_msg *m; load + weight < LOAD_MAX && (m = sp_batch_pop(out)) != NULL;) {
-        weight += inproc_weight(m);
-        sp_msg_header_turn(m);
-        m->next = newest;
-        newest = m;
-    }
-    if (newest == NULL) {
-        return out->head != NULL ? SP_EAGAIN : SP_OK;
-    }
-    (void)atomic_fetch_add_explicit(&to->load, weight, memory_order_seq_cst);
-    head = atomic_load_explicit(&to->inbox, memory_order_relaxed);
-    do {
-        oldest->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&to->inbox, &head, newest, memory_order_release,
-                                                    memory_order_relaxed));
-    if (head == NULL) {
-        link_ready(link, 1 - pipe->me, SP_READY_IN);
-    }
-    return out->head != NULL ? SP_EAGAIN : SP_OK;
+    (void)pthread_mutex_unlock(&link->lock);
+    return rc;
 }
 
 static void inproc_pipe_close(void *self)
@@ -380,7 +308,6 @@ static void inproc_pipe_fini(void *self)
 {
     struct inproc_pipe *pipe = self;
 
-    inbox_release(pipe->link->host, pipe->local.head);
     link_drop(pipe->link);
 }
 
@@ -400,6 +327,7 @@ static const sp_transport_ops inproc_ops = {
     .submit = inproc_submit,
     .pipe_close = inproc_pipe_close,
     .pipe_fini = inproc_pipe_fini,
+    .flags = SP_TRANSPORT_PASSES,
 };
 
 static const sp_export inproc_exports[] = {
