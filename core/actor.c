@@ -126,8 +126,8 @@ static void actor_dispatch(struct sp__node *list)
     }
 }
 
-/// Takes all that is posted, and hands it on.
-static void actor_drain(struct sp__actor *a)
+/// All that is posted, oldest first.
+static struct sp__node *actor_drain(struct sp__actor *a)
 {
     struct sp__node *list = atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire);
     struct sp__node *ordered = NULL;
@@ -139,7 +139,24 @@ static void actor_drain(struct sp__actor *a)
         ordered = list;
         list = next;
     }
-    actor_dispatch(ordered);
+    return ordered;
+}
+
+/// What is in hand, and behind it what was posted meanwhile.
+static void actor_run_hand(struct sp__actor *a)
+{
+    sp_batch hand = a->hand;
+
+    a->hand.head = NULL;
+    if (atomic_load_explicit(&a->inbox, memory_order_relaxed) == NULL) {
+        a->hand_port->handle(a->hand_port, &hand);
+        return;
+    }
+    for (struct sp__node *n = (struct sp__node *)hand.head; n != NULL; n = n->next) {
+        n->port = a->hand_port;
+    }
+    ((struct sp__node *)hand.tail)->next = actor_drain(a);
+    actor_dispatch((struct sp__node *)hand.head);
 }
 
 bool sp__actor_run(struct sp__actor *a)
@@ -148,12 +165,9 @@ bool sp__actor_run(struct sp__actor *a)
     struct sp__node *empty = NULL;
 
     if (a->hand.head != NULL) {
-        sp_batch hand = a->hand;
-
-        a->hand.head = NULL;
-        a->hand_port->handle(a->hand_port, &hand);
+        actor_run_hand(a);
     } else {
-        actor_drain(a);
+        actor_dispatch(actor_drain(a));
     }
     if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
                                                  memory_order_relaxed)) {

@@ -5,6 +5,7 @@
 /// take the whole list. A receiver that found nothing swaps NULL for RX_WAITING; the push that
 /// replaces that mark wakes one receiver. A receiver that leaves while others wait wakes the next,
 /// or sets the mark again.
+#include "cork.h"
 #include "ctx.h"
 #include "error.h"
 #include "runtime.h"
@@ -242,7 +243,7 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
     in_time = !w.queued;
     (void)pthread_mutex_unlock(&c->lock);
     if (!in_time) {
-        in_time = sp__wait(deadline) || sp__now() < deadline;
+        in_time = sp__wait(deadline, sp__sock_spin(c->sock)) || sp__now() < deadline;
         (void)pthread_mutex_lock(&c->lock);
         if (w.queued) {
             sp__waiter_remove(&c->receivers, &w);
@@ -313,6 +314,9 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
             return rc;
         }
         rx_unlock(c);
+        if (rc == SP_OK && sp__uncork()) {
+            continue; // What this thread sent may have its answer already.
+        }
         if (rc == SP_OK) {
             rc = deadline == 0 ? SP_EAGAIN : rx_wait(c, deadline);
             in_callback = rc == SP_ESTATE;

@@ -4,6 +4,7 @@
 /// `credit` is 2 × credit, and 1 when somebody waits. Senders take by compare-and-swap; a grant
 /// that finds the mark wakes. A sender sets the mark, then looks at the credit again: either it
 /// sees the grant, or the grant sees the mark.
+#include "cork.h"
 #include "ctx.h"
 #include "error.h"
 #include "runtime.h"
@@ -70,7 +71,7 @@ static int credit_wait(struct sp__ctx *c, int64_t deadline)
     sp__waiter_add(&c->senders, &w);
     now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
     (void)pthread_mutex_unlock(&c->lock);
-    if (now >> 1 <= 0 && !sp__wait(deadline) && sp__now() >= deadline) {
+    if (now >> 1 <= 0 && !sp__wait(deadline, sp__sock_spin(c->sock)) && sp__now() >= deadline) {
         now = 0;
     } else {
         now = 1;
@@ -160,6 +161,9 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline
         if (got > 0) {
             return (int)got;
         }
+        if (sp__uncork()) {
+            continue; // What was corked may give its credit back here and now.
+        }
         if (deadline == 0) {
             return c->sock->ops->window != SP_WINDOW_OPEN &&
                            atomic_load_explicit(&c->sock->peers, memory_order_relaxed) == 0
@@ -177,6 +181,7 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
 {
     uint32_t flags = c->sock->ops->flags;
     sp_batch batch = {NULL, NULL, 0};
+    size_t bytes = 0;
     int got = 1;
 
     if (n == 0) {
@@ -206,11 +211,12 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
         if ((flags & SP_PROTO_ASKS) != 0) {
             question_begin(c, m[i]);
         }
+        bytes += m[i]->len;
         sp_batch_push(&batch, m[i]);
         m[i] = NULL;
     }
     sp__post_batch(&c->sock->actor, &c->tx_port, &batch);
-    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    sp__cork_sent(&c->sock->actor, (size_t)got, bytes, sp__option(&c->sock->opt.in_place) != 0);
     return got;
 }
 

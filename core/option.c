@@ -28,6 +28,7 @@ static const struct core_option sock_options[] = {
     {"send-buffer", SOCK(send_buffer), 0, 8192},
     {"queue-bytes-max", SOCK(queue_bytes), 1, INT64_MAX / 65536},
     {"in-place", SOCK(in_place), 0, 1},
+    {"spin-time", SOCK(spin_time), -1, 1000000},
     {"linger", SOCK(linger), -1, INT32_MAX},
 };
 

@@ -43,6 +43,10 @@ struct sp_platform {
     /// Sleep until unparked or `deadline` (ns, SP__NEVER); false: the deadline passed.
     bool (*park)(struct sp__parker *p, int64_t deadline);
     void (*unpark)(struct sp__parker *p);
+    /// Between two looks of a thread that spins.
+    void (*relax)(unsigned round);
+    /// How many CPUs the process may use, by affinity and quota.
+    unsigned (*cpus)(void);
     /// Starts a thread; joined by thread_join.
     int (*thread_start)(void **thread, const struct sp__thread_attr *attr, void (*fn)(void *arg),
                         void *arg);

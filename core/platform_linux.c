@@ -5,10 +5,13 @@
 #include <sp/plugin.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -122,6 +125,51 @@ static void linux_unpark(struct sp__parker *p)
     }
 }
 
+/// Now and then whoever else wants this CPU gets it: it may be the one that we wait for.
+static void linux_relax(unsigned round)
+{
+    if (round % 32 == 31) {
+        (void)sched_yield();
+        return;
+    }
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/// The quota of the process's control group in whole CPUs, rounded up. 0: none.
+static unsigned linux_quota(void)
+{
+    char text[64];
+    long long quota;
+    long long period;
+    int fd = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    if (sscanf(text, "%lld %lld", &quota, &period) != 2 || quota <= 0 || period <= 0) {
+        return 0;
+    }
+    return (unsigned)((quota + period - 1) / period);
+}
+
+static unsigned linux_cpus(void)
+{
+    unsigned quota = linux_quota();
+    unsigned allowed = 1;
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        allowed = (unsigned)CPU_COUNT(&set);
+    }
+    return quota > 0 && quota < allowed ? quota : allowed;
+}
+
 struct linux_thread {
     pthread_t id;
     void (*fn)(void *arg);
@@ -139,7 +187,7 @@ static void *linux_thread_main(void *arg)
 }
 
 /// Adds the CPUs of a list such as "0-3,5" (checked when it was set).
-static void linux_cpus(cpu_set_t *set, const char *list)
+static void linux_cpu_list(cpu_set_t *set, const char *list)
 {
     CPU_ZERO(set);
     while (*list != '\0') {
@@ -175,7 +223,7 @@ static int linux_thread_start(void **thread, const struct sp__thread_attr *how,
         (void)pthread_attr_setstacksize(&attr, how->stack);
     }
     if (how->affinity != NULL) {
-        linux_cpus(&cpus, how->affinity);
+        linux_cpu_list(&cpus, how->affinity);
         (void)pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
     }
     // Signals are the application's: no thread of the library takes one.
@@ -241,27 +289,37 @@ static int linux_poller_open(void)
     return SP_OK;
 }
 
-/// Whole ms, rounded up, so that a timer is due when the wait for it ends.
-static int linux_timeout(int64_t deadline)
+/// epoll_pwait2 is exact, and not in every kernel: without it whole ms, rounded up, so that a timer
+/// is due when the wait for it ends.
+static int linux_epoll_wait(struct epoll_event *events, int max, int64_t deadline)
 {
-    int64_t left;
+    static atomic_bool missing;
+    int64_t left = deadline == SP__NEVER ? -1 : deadline <= 0 ? 0 : deadline - linux_now();
+    struct timespec ts = {left / 1000000000, left % 1000000000};
+    int n;
 
-    if (deadline == SP__NEVER) {
-        return -1;
+    if (deadline != SP__NEVER && left <= 0) {
+        return epoll_wait(linux_epoll, events, max, 0);
     }
-    left = deadline <= 0 ? 0 : deadline - linux_now();
-    if (left <= 0) {
-        return 0;
+    if (deadline == SP__NEVER) {
+        return epoll_wait(linux_epoll, events, max, -1);
+    }
+    if (!atomic_load_explicit(&missing, memory_order_relaxed)) {
+        n = epoll_pwait2(linux_epoll, events, max, &ts, NULL);
+        if (n >= 0 || errno != ENOSYS) {
+            return n;
+        }
+        atomic_store_explicit(&missing, true, memory_order_relaxed);
     }
     left = (left + SP__MS - 1) / SP__MS;
-    return left > INT32_MAX ? INT32_MAX : (int)left;
+    return epoll_wait(linux_epoll, events, max, left > INT32_MAX ? INT32_MAX : (int)left);
 }
 
 static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
 {
     struct epoll_event events[64];
     int filled = 0;
-    int n = epoll_wait(linux_epoll, events, max < 64 ? max : 64, linux_timeout(deadline));
+    int n = linux_epoll_wait(events, max < 64 ? max : 64, deadline);
 
     for (int i = 0; i < n; i++) {
         uint32_t e = events[i].events;
@@ -298,6 +356,8 @@ const struct sp_platform sp__platform_linux = {
     .choose = linux_choose,
     .park = linux_park,
     .unpark = linux_unpark,
+    .relax = linux_relax,
+    .cpus = linux_cpus,
     .thread_start = linux_thread_start,
     .thread_join = linux_thread_join,
     .poller_open = linux_poller_open,

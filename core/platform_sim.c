@@ -94,6 +94,16 @@ static void sim_unpark(struct sp__parker *p)
     p->token = 1;
 }
 
+static void sim_relax(unsigned round)
+{
+    (void)round;
+}
+
+static unsigned sim_cpus(void)
+{
+    return 1;
+}
+
 static int sim_thread_start(void **thread, const struct sp__thread_attr *attr,
                             void (*fn)(void *arg), void *arg)
 {
@@ -159,6 +169,8 @@ const struct sp_platform sp__platform_sim = {
     .choose = sim_choose,
     .park = sim_park,
     .unpark = sim_unpark,
+    .relax = sim_relax,
+    .cpus = sim_cpus,
     .thread_start = sim_thread_start,
     .thread_join = sim_thread_join,
     .poller_open = sim_poller_open,

@@ -5,8 +5,10 @@
 #include "sched.h"
 
 #include "config.h"
+#include "cork.h"
 #include "log.h"
 #include "platform.h"
+#include "spin.h"
 #include "timer.h"
 
 #include <sp/sp.h>
@@ -20,19 +22,37 @@
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
 #define POLL_MAX 64
+#define GUARD_NAP (100 * INT64_C(1000)) // ns
+#define RETIRE (400 * SP__MS) // a worker without work ends after that, unless it is the last
+
+struct worker {
+    void *thread; ///< NULL: none
+    bool gone;    ///< it ended by itself, and is to be joined
+};
 
 static struct {
     pthread_mutex_t lock;
     struct sp__actor *head; ///< shared queue, linked by sp__actor.link
     struct sp__actor *tail;
-    unsigned waiting; ///< in the shared queue
+    atomic_uint waiting; ///< in the shared queue; written under the lock
     struct sp__thread *idle;
-    bool poller_busy;   ///< somebody polls or hands out reports
-    bool poller_asleep; ///< … and sleeps in it
+    bool poller_busy;     ///< somebody polls or hands out reports
+    bool poller_asleep;   ///< … and sleeps in it
+    bool poller_worker;   ///< … and is a worker
+    int64_t poller_until; ///< … at most so long
+    /// Application threads that wait take turns at polling. One that leaves is expected back soon,
+    /// so nobody is woken in its place: a worker, the guard, sleeps no longer than GUARD_NAP, and
+    /// polls if nobody does by then. Model: help.pml.
+    bool helped;              ///< a helper left since a guard looked
+    bool wanted;              ///< one would like to poll, when the worker that does is through
+    struct sp__thread *guard; ///< sleeps in the poller or on the idle list, but not for long
+    atomic_bool corks;        ///< the guard looks after corks too
+    int in_user;              ///< workers in the user's code
     bool stop;
     atomic_int max; ///< workers; 0: the application drives
     int count;
-    void *workers[WORKERS_MAX];
+    struct worker workers[WORKERS_MAX];
+    atomic_uint watches; ///< open
     struct sp__watch *zombies;
     atomic_uint_least64_t wakes;
     atomic_uint_least64_t turns;
@@ -94,16 +114,23 @@ static struct sp__actor *local_pop(struct sp__thread *t)
     return a;
 }
 
+/// Relaxed: exact under the lock; without it, only a reason to go and look.
+static unsigned shared_waiting(void)
+{
+    return atomic_load_explicit(&sched.waiting, memory_order_relaxed);
+}
+
 /// Takes from the shared queue, in simulation any of them.
 static struct sp__actor *shared_take(void)
 {
     struct sp__actor *prev = NULL;
     struct sp__actor *a;
+    unsigned n;
 
     (void)pthread_mutex_lock(&sched.lock);
     a = sched.head;
-    for (size_t skip = sched.waiting > 1 ? sp__platform->choose(sched.waiting) : 0; skip > 0;
-         skip--) {
+    n = shared_waiting();
+    for (size_t skip = n > 1 ? sp__platform->choose(n) : 0; skip > 0; skip--) {
         prev = a;
         a = a->link;
     }
@@ -116,33 +143,53 @@ static struct sp__actor *shared_take(void)
         if (sched.tail == a) {
             sched.tail = prev;
         }
-        sched.waiting--;
+        atomic_store_explicit(&sched.waiting, n - 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&sched.lock);
     return a;
 }
 
-/// Starts a worker; under the lock.
-static void worker_start(void)
+/// A free place for a worker. -1: none.
+static int worker_place(void)
+{
+    for (int i = 0; i < sched_max(); i++) {
+        if (sched.workers[i].gone) {
+            sp__platform->thread_join(sched.workers[i].thread); // Its last step is behind it.
+            sched.workers[i] = (struct worker){NULL, false};
+        }
+        if (sched.workers[i].thread == NULL) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/// Starts a worker; under the lock. False: there may be no more, or it cannot be started.
+static bool worker_start(void)
 {
     char name[32];
     struct sp__thread_attr attr = {name, (size_t)sp__config()->thread_stack,
                                    sp__config()->affinity};
-    int i = sched.count;
+    int i = sched.stop ? -1 : worker_place();
     int rc;
 
-    if (i >= sched_max() || sched.stop) {
-        return;
+    if (i < 0) {
+        return false;
     }
     (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
-    rc = sp__platform->thread_start(&sched.workers[i], &attr, sched_worker, NULL);
-    if (rc == SP_OK) {
+    rc = sp__platform->thread_start(&sched.workers[i].thread, &attr, sched_worker,
+                                    &sched.workers[i]);
+    if (rc < 0) {
+        sched.workers[i].thread = NULL;
+    } else {
         sched.count++;
-    } else if (i == 0) {
+    }
+    if (rc < 0 && sched.count == 0) {
         // Without any thread, blocking calls do the work, as with "threads" = 0.
         sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
         atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
     }
+    return rc == SP_OK;
 }
 
 /// Sees to it that somebody comes for the shared queue; called under the lock, which it gives up.
@@ -157,8 +204,8 @@ static void sched_alert(void)
     } else if (sched.poller_asleep) {
         sched.poller_asleep = false;
         wake_poller = true;
-    } else if (sched.count == 0 || sched.waiting > START_BACKLOG) {
-        worker_start();
+    } else if (sched.count == sched.in_user || shared_waiting() > START_BACKLOG) {
+        (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (idle != NULL) {
@@ -185,7 +232,7 @@ static void shared_push(struct sp__actor *first)
             sched.head = a;
         }
         sched.tail = a;
-        sched.waiting++;
+        atomic_store_explicit(&sched.waiting, shared_waiting() + 1, memory_order_relaxed);
     }
     sched_alert();
 }
@@ -218,19 +265,34 @@ void sp__schedule(struct sp__actor *a)
     }
 }
 
-/// A worker will be busy for an unknown time: somebody else shall poll, and take what waits in the
-/// shared queue, for which this worker may have been the one that was woken.
-static void sched_cover(void)
+/// A worker will be busy for an unknown time: somebody else shall poll, look after corks, and take
+/// what waits in the shared queue, for which this worker may have been the one that was woken.
+/// False: there is nobody.
+static bool sched_cover(void)
 {
+    bool covered = true;
+
     (void)pthread_mutex_lock(&sched.lock);
-    if (sched_max() == 0 || (sched.poller_busy && sched.head == NULL)) {
+    sched.in_user++;
+    if (sched_max() == 0 ||
+        (sched.poller_busy && sched.head == NULL &&
+         (sched.poller_worker || sched.idle != NULL || sched.count > sched.in_user))) {
         (void)pthread_mutex_unlock(&sched.lock);
     } else if (sched.poller_busy || sched.idle != NULL) {
         sched_alert();
     } else {
-        worker_start();
+        covered = worker_start() || sched.count > sched.in_user;
         (void)pthread_mutex_unlock(&sched.lock);
     }
+    return covered;
+}
+
+/// It is back.
+static void sched_uncover(void)
+{
+    (void)pthread_mutex_lock(&sched.lock);
+    sched.in_user--;
+    (void)pthread_mutex_unlock(&sched.lock);
 }
 
 /* ------------------------------------------------------------------ Running */
@@ -238,21 +300,42 @@ static void sched_cover(void)
 /// Runs an actor; one that is not idle afterwards goes to the tail.
 static void sched_run(struct sp__thread *t, struct sp__actor *a)
 {
-    bool user = a->user_code;
-
-    if (user) {
-        // The user's code may take long: what waits here goes to the others, and somebody else
-        // shall poll.
-        local_flush(t);
-        sched_cover();
-        t->in_user = true;
-    }
     if (sp__actor_run(a)) {
         local_push(t, a);
     }
-    if (user) {
-        t->in_user = false;
+}
+
+/// The guard looks after corks, as long as there are any.
+static void sched_look(bool all)
+{
+    if (!all && sp__cork_look(false)) {
+        return;
     }
+    // seq_cst, see cork_put: who corks sees that nobody looks any more, or this last look sees the
+    // cork.
+    atomic_store_explicit(&sched.corks, false, memory_order_seq_cst);
+    if (sp__cork_look(all) && !all) {
+        atomic_store_explicit(&sched.corks, true, memory_order_relaxed);
+    }
+}
+
+/// Runs the user's actor. His code may take long: what waits here goes to the others, and somebody
+/// else shall poll.
+static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
+{
+    local_flush(t);
+    if (!sched_cover() && atomic_load_explicit(&sched.corks, memory_order_relaxed)) {
+        struct sp__actor *corked;
+
+        sched_look(true); // Nobody would: see sp__guard_corks.
+        while ((corked = local_pop(t)) != NULL) {
+            sched_run(t, corked);
+        }
+    }
+    t->in_user = true;
+    sched_run(t, a);
+    t->in_user = false;
+    sched_uncover();
 }
 
 void sp__run_here(bool in_place)
@@ -294,13 +377,37 @@ static void zombies_drop(struct sp__watch *w)
     }
 }
 
-/// Polls once, as the one poller, and posts what is ready and due. `poller_busy` was set by the
-/// caller.
-static void sched_poll(struct sp__thread *t, int64_t deadline)
+/// Whether a token lies there. Relaxed: who sees it takes it by park, which acquires.
+static bool thread_posted(struct sp__thread *t)
 {
-    struct sp__ready ready[POLL_MAX];
-    int64_t next = sp__timers_next();
-    struct sp__watch *zombies;
+    return __atomic_load_n(&t->parker.token, __ATOMIC_RELAXED) == 1;
+}
+
+/// Looks for what the thread waits for without sleeping: a token, work for which a worker must be
+/// found, and as the poller also readiness. Returns what is ready.
+static int sched_spin(struct sp__thread *t, struct sp__ready *ready, int64_t until)
+{
+    int n = 0;
+
+    for (unsigned round = 0; n == 0 && !thread_posted(t) && shared_waiting() == 0; round++) {
+        if (ready != NULL && atomic_load_explicit(&sched.watches, memory_order_relaxed) > 0) {
+            n = sp__platform->poller_wait(ready, POLL_MAX, 0);
+        }
+        if (n == 0 && round % 8 == 7) {
+            int64_t now = sp__now();
+
+            if (now >= until || now >= sp__timers_next()) {
+                break;
+            }
+        }
+        sp__platform->relax(round);
+    }
+    return n;
+}
+
+/// Sleeps in the poller.
+static int sched_poll_sleep(struct sp__thread *t, struct sp__ready *ready, int64_t deadline)
+{
     int n;
 
     // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token
@@ -309,8 +416,27 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     if (sp__platform->park(&t->parker, 0)) {
         deadline = 0;
     }
-    n = sp__platform->poller_wait(ready, POLL_MAX, next < deadline ? next : deadline);
+    n = sp__platform->poller_wait(ready, POLL_MAX, deadline);
     atomic_store_explicit(&t->polling, false, memory_order_relaxed);
+    return n;
+}
+
+/// A helper gives up polling: there is a guard, or one is made. Under the lock, which it gives up.
+static void sched_helped(void)
+{
+    sched.helped = true;
+    if (sched.guard == NULL || sched.head != NULL) {
+        sched_alert();
+    } else {
+        (void)pthread_mutex_unlock(&sched.lock);
+    }
+}
+
+/// Posts what the one poller found ready, and what is due, and gives the role up.
+static void sched_polled(struct sp__thread *t, const struct sp__ready *ready, int n)
+{
+    struct sp__watch *zombies;
+
     for (int i = 0; i < n; i++) {
         struct sp__watch *w = ready[i].target;
 
@@ -320,10 +446,45 @@ static void sched_poll(struct sp__thread *t, int64_t deadline)
     (void)pthread_mutex_lock(&sched.lock);
     sched.poller_busy = false;
     sched.poller_asleep = false;
+    sched.poller_worker = false;
     zombies = sched.zombies;
     sched.zombies = NULL;
-    (void)pthread_mutex_unlock(&sched.lock);
+    if (!t->worker && sched_max() > 0) {
+        sched_helped();
+    } else {
+        (void)pthread_mutex_unlock(&sched.lock);
+    }
     zombies_drop(zombies);
+}
+
+/// Takes the role of the poller, if it is free; under the lock.
+static bool poller_take(const struct sp__thread *t)
+{
+    if (sched.poller_busy) {
+        return false;
+    }
+    sched.poller_busy = true;
+    sched.poller_worker = t->worker;
+    return true;
+}
+
+/// The poller will sleep until the deadline that is returned, or the next timer; under the lock. A
+/// timer that is armed later finds it asleep, and kicks.
+static int64_t poller_lie_down(int64_t deadline)
+{
+    int64_t next = sp__timers_next();
+
+    sched.poller_asleep = true;
+    sched.poller_until = next < deadline ? next : deadline;
+    return sched.poller_until;
+}
+
+/// Polls once, with the role taken.
+static void sched_poll(struct sp__thread *t, int64_t deadline)
+{
+    struct sp__ready ready[POLL_MAX];
+
+    sched_polled(t, ready, sched_poll_sleep(t, ready, deadline));
 }
 
 static void idle_remove(struct sp__thread *t)
@@ -337,31 +498,83 @@ static void idle_remove(struct sp__thread *t)
     t->idle = false;
 }
 
-/// Nothing to run: polls if nobody does, else sleeps until there is work.
-static void sched_idle(struct sp__thread *t, int64_t deadline)
+/// Whether the worker that is about to sleep shall be the guard; under the lock. False in `poll`:
+/// it leaves the poller to a helper.
+static bool guard_take(struct sp__thread *t, bool *poll)
 {
-    (void)pthread_mutex_lock(&sched.lock);
-    if (sched.head != NULL || sched.stop) {
-        (void)pthread_mutex_unlock(&sched.lock);
-        return;
+    bool expects = sched.helped || (sched.wanted && !sched.poller_busy);
+
+    if (!t->worker || sched.guard != NULL ||
+        !(expects || atomic_load_explicit(&sched.corks, memory_order_relaxed))) {
+        return false;
     }
-    if (!sched.poller_busy) {
-        sched.poller_busy = true;
-        sched.poller_asleep = true;
-        (void)pthread_mutex_unlock(&sched.lock);
-        sched_poll(t, deadline);
-        return;
+    sched.guard = t;
+    if (expects) {
+        sched.helped = false;
+        sched.wanted = false;
+        *poll = false;
     }
+    return true;
+}
+
+/// Sleeps on the idle list. False: nothing came until the deadline.
+static bool sched_sleep(struct sp__thread *t, int64_t deadline)
+{
+    bool woken;
+
     t->idle = true;
     t->idle_next = sched.idle;
     sched.idle = t;
     (void)pthread_mutex_unlock(&sched.lock);
     (void)sp__platform->park(&t->parker, deadline);
     (void)pthread_mutex_lock(&sched.lock);
+    woken = !t->idle;
     if (t->idle) {
         idle_remove(t);
     }
-    (void)pthread_mutex_unlock(&sched.lock);
+    return woken;
+}
+
+/// Nothing to run: polls if nobody does, else sleeps until there is work. False: a worker that had
+/// nothing to do for long, and is not the last, shall end.
+static bool sched_idle(struct sp__thread *t, int64_t deadline)
+{
+    bool poll = true;
+    bool guard;
+    bool ends = false;
+
+    (void)pthread_mutex_lock(&sched.lock);
+    if (sched.head != NULL || sched.stop) {
+        (void)pthread_mutex_unlock(&sched.lock);
+        return true;
+    }
+    guard = guard_take(t, &poll);
+    if (guard) {
+        int64_t nap = sp__now() + GUARD_NAP;
+
+        deadline = nap < deadline ? nap : deadline;
+    }
+    if (poll && poller_take(t)) {
+        deadline = poller_lie_down(deadline);
+        (void)pthread_mutex_unlock(&sched.lock);
+        sched_poll(t, deadline);
+    } else {
+        bool extra = t->worker && !guard && sched.count > 1;
+        bool woken = sched_sleep(t, extra ? sp__now() + RETIRE : deadline);
+
+        ends = extra && !woken && !sched.stop && sched.head == NULL && sched.count > 1;
+        sched.count -= ends;
+        (void)pthread_mutex_unlock(&sched.lock);
+    }
+    if (guard) {
+        if (atomic_load_explicit(&sched.corks, memory_order_relaxed)) {
+            sched_look(false);
+        }
+        (void)pthread_mutex_lock(&sched.lock);
+        sched.guard = NULL;
+        (void)pthread_mutex_unlock(&sched.lock);
+    }
+    return !ends;
 }
 
 /// A look at the poller without waiting, if nobody else has it.
@@ -370,16 +583,18 @@ static void sched_glance(struct sp__thread *t)
     bool mine;
 
     (void)pthread_mutex_lock(&sched.lock);
-    mine = !sched.poller_busy;
-    sched.poller_busy = true;
+    mine = poller_take(t);
     (void)pthread_mutex_unlock(&sched.lock);
     if (mine) {
         sched_poll(t, 0);
     }
 }
 
-/// One turn: runs one actor, or waits for work until the deadline. True: it ran one.
-static bool sched_turn(struct sp__thread *t, int64_t deadline)
+enum sched_turn { TURN_RAN, TURN_IDLE, TURN_END };
+
+/// One turn: runs one actor, or waits for work until the deadline. TURN_END: a worker that is not
+/// needed.
+static enum sched_turn sched_turn(struct sp__thread *t, int64_t deadline)
 {
     struct sp__actor *a = NULL;
     bool fair = ++t->turn % FAIR_TURNS == 0;
@@ -398,40 +613,42 @@ static bool sched_turn(struct sp__thread *t, int64_t deadline)
     if (a == NULL) {
         // A glance may have taken the token that this thread was to be woken by: then the caller
         // must look at its condition before it sleeps.
-        if (!fair) {
-            sched_idle(t, deadline);
-        }
-        return false;
+        return fair || sched_idle(t, deadline) ? TURN_IDLE : TURN_END;
     }
-    sched_run(t, a);
-    return true;
+    if (a->user_code) {
+        sched_run_user(t, a);
+    } else {
+        sched_run(t, a);
+    }
+    return TURN_RAN;
 }
 
 static void sched_worker(void *arg)
 {
+    struct worker *me = arg;
     struct sp__thread *t = sp__self();
     bool stop = t == NULL;
 
-    (void)arg;
     if (t == NULL) {
         // No memory even for its record: as if it could not have been started.
         atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
-    } else {
-        t->worker = true;
-        t->running = true;
+        return;
     }
+    t->worker = true;
+    t->running = true;
     while (!stop) {
-        (void)sched_turn(t, SP__NEVER);
-        if (!local_any(t)) {
+        stop = sched_turn(t, SP__NEVER) == TURN_END;
+        if (!stop && !local_any(t)) {
             (void)pthread_mutex_lock(&sched.lock);
             stop = sched.stop && sched.head == NULL;
             (void)pthread_mutex_unlock(&sched.lock);
         }
     }
-    if (t != NULL) {
-        t->worker = false;
-        t->running = false;
-    }
+    t->worker = false;
+    t->running = false;
+    (void)pthread_mutex_lock(&sched.lock);
+    me->gone = true;
+    (void)pthread_mutex_unlock(&sched.lock);
 }
 
 /* ------------------------------------------------------------------ Waiting */
@@ -458,21 +675,80 @@ static void sched_pass_on(void)
     }
 }
 
-bool sp__wait(int64_t deadline)
+/// Looks for up to `time` ns. True: something came, which is dealt with. False in the end with the
+/// role of the poller, if the thread had it.
+static bool helper_look(struct sp__thread *t, bool poller, int64_t deadline, int64_t time)
+{
+    struct sp__ready ready[POLL_MAX];
+    int64_t until = sp__now() + time;
+    int n = sched_spin(t, poller ? ready : NULL, until < deadline ? until : deadline);
+    bool won = n > 0 || thread_posted(t);
+
+    sp__spin_end(t, won);
+    if (!won && shared_waiting() == 0) {
+        return false;
+    }
+    if (poller) {
+        sched_polled(t, ready, n);
+        sp__run_here(true);
+    }
+    return won || poller;
+}
+
+/// An application's thread waits: it polls itself if nobody does.
+static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin)
+{
+    int64_t time = sp__spin_begin(t, spin);
+    bool poller = false;
+
+    if (time > 0) {
+        (void)pthread_mutex_lock(&sched.lock);
+        poller = poller_take(t);
+        (void)pthread_mutex_unlock(&sched.lock);
+        if (helper_look(t, poller, deadline, time)) {
+            return;
+        }
+    }
+    (void)pthread_mutex_lock(&sched.lock);
+    poller = poller || poller_take(t);
+    if (poller && sched.head != NULL) {
+        deadline = 0; // It came while nobody slept whom it could have woken.
+    }
+    if (poller) {
+        deadline = poller_lie_down(deadline);
+    } else {
+        sched.wanted = true;
+    }
+    (void)pthread_mutex_unlock(&sched.lock);
+    if (poller) {
+        sched_poll(t, deadline);
+        sp__run_here(true);
+    } else {
+        (void)sp__platform->park(&t->parker, deadline);
+    }
+}
+
+bool sp__wait(int64_t deadline, int64_t spin)
 {
     struct sp__thread *t = sp__self();
 
+    (void)sp__uncork();
     sp__run_here(true); // What this call posted must not sleep with its thread.
-    if (sched_max() > 0) {
-        return sp__platform->park(&t->parker, deadline);
+    t->sent_to = NULL;
+    if (sp__platform->park(&t->parker, 0)) {
+        return true;
     }
-    if (!sp__platform->park(&t->parker, 0)) {
+    if (sched_max() == 0) {
         t->running = true;
         (void)sched_turn(t, deadline);
         t->running = false;
         local_flush(t);
+        sched_pass_on();
+    } else if (spin != SP__SLEEP) {
+        helper_wait(t, deadline, spin);
+    } else {
+        return sp__platform->park(&t->parker, deadline);
     }
-    sched_pass_on();
     return sp__now() < deadline;
 }
 
@@ -484,9 +760,7 @@ int sp__drive(int64_t deadline)
 
     t->running = true;
     while (more) {
-        bool one = sched_turn(t, ran == 0 ? deadline : 0);
-
-        ran += one;
+        ran += sched_turn(t, ran == 0 ? deadline : 0) == TURN_RAN;
         // What became ready while we waited is run too; then the caller has its turn.
         (void)pthread_mutex_lock(&sched.lock);
         more = local_any(t) || (sched.head != NULL && ran < FAIR_TURNS);
@@ -501,25 +775,61 @@ void sp__need_worker(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
     if (sched.count == 0) {
-        worker_start();
+        (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);
 }
 
-void sp__poller_kick(void)
+void sp__poller_kick(int64_t due)
 {
-    bool asleep;
+    bool late;
 
     (void)pthread_mutex_lock(&sched.lock);
-    asleep = sched.poller_asleep;
-    sched.poller_asleep = false;
+    late = sched.poller_asleep && due < sched.poller_until;
+    if (late) {
+        sched.poller_asleep = false;
+    }
     if (sched.count == 0) {
-        worker_start();
+        (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);
-    if (asleep) {
+    if (late) {
         sp__platform->poller_wake();
     }
+}
+
+bool sp__sched_threaded(void)
+{
+    return sched_max() > 0;
+}
+
+bool sp__guard_corks(void)
+{
+    bool kick = false;
+    bool guarded = true;
+
+    // seq_cst: see sched_look.
+    if (atomic_load_explicit(&sched.corks, memory_order_seq_cst)) {
+        return true;
+    }
+    (void)pthread_mutex_lock(&sched.lock);
+    atomic_store_explicit(&sched.corks, true, memory_order_seq_cst);
+    if (sched.guard == NULL && sched.idle != NULL) {
+        sched_alert();
+        return true;
+    }
+    if (sched.guard == NULL && sched.poller_asleep && sched.poller_worker) {
+        sched.poller_asleep = false;
+        kick = true;
+    } else if (sched.guard == NULL && sched.count == sched.in_user) {
+        guarded = worker_start();
+        atomic_store_explicit(&sched.corks, guarded, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&sched.lock);
+    if (kick) {
+        sp__platform->poller_wake();
+    }
+    return guarded;
 }
 
 /* ------------------------------------------------------------------ Watches */
@@ -536,6 +846,7 @@ int sp__watch_open(struct sp__watch *w, int fd)
         sp__drop(w->obj);
         return rc;
     }
+    (void)atomic_fetch_add_explicit(&sched.watches, 1, memory_order_relaxed);
     sp__need_worker();
     return SP_OK;
 }
@@ -549,6 +860,7 @@ void sp__watch_close(struct sp__watch *w)
     }
     sp__platform->unwatch(w->fd);
     w->fd = -1;
+    (void)atomic_fetch_sub_explicit(&sched.watches, 1, memory_order_relaxed);
     (void)pthread_mutex_lock(&sched.lock);
     busy = sched.poller_busy;
     if (busy) {
@@ -570,6 +882,7 @@ int sp__sched_start(int threads)
     atomic_store_explicit(&sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
                           memory_order_relaxed);
     sched.stop = false;
+    sp__spin_start(sp__platform->cpus());
     return sp__platform->poller_open();
 }
 
@@ -591,11 +904,17 @@ void sp__sched_stop(void)
     sched.stop = true;
     (void)pthread_mutex_unlock(&sched.lock);
     sp__sched_rouse();
-    for (int i = 0; i < sched.count; i++) {
-        sp__platform->thread_join(sched.workers[i]);
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        if (sched.workers[i].thread != NULL) {
+            sp__platform->thread_join(sched.workers[i].thread);
+        }
+        sched.workers[i] = (struct worker){NULL, false};
     }
     (void)pthread_mutex_lock(&sched.lock);
     sched.count = 0;
+    sched.helped = false;
+    sched.wanted = false;
+    atomic_store_explicit(&sched.corks, false, memory_order_relaxed);
     (void)pthread_mutex_unlock(&sched.lock);
     zombies_drop(sched.zombies);
     sched.zombies = NULL;

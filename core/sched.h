@@ -26,19 +26,25 @@ void sp__schedule(struct sp__actor *a);
 /// on the workers. With `in_place` false all of it goes to the workers.
 void sp__run_here(bool in_place);
 
-/// Sleeps until the thread is woken (sp__thread_wake) or the deadline; with "threads" = 0 it drives
-/// meanwhile. False: the deadline passed. May return early: the caller looks at its condition
-/// again.
-bool sp__wait(int64_t deadline);
+/// Waits until the thread is woken (sp__thread_wake) or the deadline; meanwhile it helps: it polls
+/// if nobody does, looks for up to `spin` µs (-1: adaptive) before it sleeps, and with "threads" =
+/// 0 runs all that is to be run. SP__SLEEP: it only sleeps. False: the deadline passed. May return
+/// early: the caller looks at its condition again.
+bool sp__wait(int64_t deadline, int64_t spin);
+#define SP__SLEEP INT64_MIN
 
 /// Runs what is due, and polls, waiting at most until `deadline`. Returns how many actors ran. For
 /// "threads" = 0.
 int sp__drive(int64_t deadline);
 
+/// Whether there are workers, or may be; else the application drives.
+bool sp__sched_threaded(void);
 /// There must be a thread that polls: starts the first worker if there is none.
 void sp__need_worker(void);
-/// Ends the poller's sleep, because a timer became due earlier.
-void sp__poller_kick(void);
+/// Ends the poller's sleep, because a timer is due before the end of it.
+void sp__poller_kick(int64_t due);
+/// Sees to it that a worker looks after corks (cork.h) from now on. False: there is none.
+bool sp__guard_corks(void);
 
 /// An fd in the readiness set, embedded in the object that it is about. While it is open, and as
 /// long as a report about it may be under way, it holds a reference of that object.

@@ -319,7 +319,7 @@ void sp__sock_wait(struct sp__sock *s)
     }
     while (!done) {
         (void)pthread_mutex_unlock(&s->lock);
-        (void)sp__wait(SP__NEVER);
+        (void)sp__wait(SP__NEVER, 0);
         (void)pthread_mutex_lock(&s->lock);
         done = s->done;
     }
@@ -382,7 +382,7 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
     sp__post(&call.ev);
     sp__run_here(sp__option(&s->opt.in_place) != 0);
     while (!atomic_load_explicit(&call.done, memory_order_acquire)) {
-        (void)sp__wait(SP__NEVER);
+        (void)sp__wait(SP__NEVER, 0);
     }
     return call.rc;
 }
@@ -397,6 +397,7 @@ static void sock_defaults(struct sp__sock *s)
     s->opt.send_buffer = 128;
     s->opt.queue_bytes = 4 << 20;
     s->opt.in_place = 1;
+    s->opt.spin_time = -1;
     s->opt.linger = 1000;
     s->opt.ep.recv_size_max = 1 << 30;
     s->opt.ep.reconnect_min = 100;

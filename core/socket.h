@@ -328,6 +328,7 @@ struct sp__sock_options {
     int64_t send_buffer;
     int64_t queue_bytes;
     int64_t in_place;
+    int64_t spin_time;
     int64_t linger;
     struct sp__ep_options ep; ///< what its endpoints begin with
 };
@@ -423,6 +424,12 @@ void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p);
 static inline int64_t sp__option(const int64_t *field)
 {
     return sp_option_load(field);
+}
+
+/// How a call on the socket waits, for sp__wait.
+static inline int64_t sp__sock_spin(const struct sp__sock *s)
+{
+    return sp__option(&s->opt.in_place) != 0 ? sp__option(&s->opt.spin_time) : SP__SLEEP;
 }
 
 /// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.

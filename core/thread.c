@@ -2,6 +2,9 @@
 /// Per-thread records. [any]
 #include "thread.h"
 
+#include "cork.h"
+#include "spin.h"
+
 #include <pthread.h>
 
 #define SCRATCH_SIZE 65536
@@ -16,6 +19,7 @@ static void thread_gone(void *arg)
 {
     struct sp__thread *t = arg;
 
+    (void)sp__uncork();
     sp__pool_flush(t);
     sp__free(t->scratch);
     t->scratch = NULL;
@@ -82,6 +86,7 @@ struct sp__thread *sp__thread_first_call(void)
 
 void sp__thread_wake(struct sp__thread *t)
 {
+    sp__spin_posted(t);
     sp__platform->unpark(&t->parker);
     // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two
     // sees the other.

@@ -22,17 +22,28 @@ struct sp__thread {
     unsigned run_chain; ///< how often in a row it was taken from there
     struct sp__actor *run_head; ///< actors to run on this thread after it, in order
     struct sp__actor *run_tail;
-    bool running;   ///< inside the run loop: posts are queued, never run in place
-    bool in_user;   ///< inside a user's callback: blocking calls give SP_ESTATE
-    bool worker;    ///< a thread of the library
-    unsigned depth; ///< hazards in use
-    unsigned turn;  ///< turns of the run loop, for fairness
-    void *scratch;  ///< 64 KiB, made when first wanted
+    bool running;        ///< inside the run loop: posts are queued, never run in place
+    bool in_user;        ///< inside a user's callback: blocking calls give SP_ESTATE
+    bool worker;         ///< a thread of the library
+    unsigned depth;      ///< hazards in use
+    unsigned turn;       ///< turns of the run loop, for fairness
+    void *scratch;       ///< 64 KiB, made when first wanted
+    unsigned spin_fails; ///< waits in a row in which looking did not pay (spin.c)
+    unsigned spin_skip;  ///< waits until it is tried again
+    size_t cork_n;       ///< messages, and their bytes, that are corked (cork.c)
+    size_t cork_bytes;
+    struct sp__actor *sent_to; ///< where the last send went that was run here; only compared
+    int64_t sent_at;           ///< … and when it was through
     struct sp__magazine magazines[SP__CLASSES];
 
     // Read by others.
     struct sp__parker parker;
     atomic_bool polling;                 ///< sleeps in the poller: to be woken through it
+    atomic_bool spinning;                ///< has a place among those who look (spin.c)
+    _Atomic(struct sp__actor *) cork;    ///< left for a moment (cork.h); NULL: nothing
+    _Atomic int64_t cork_at;             ///< since when, ns
+    _Atomic uint64_t corks;              ///< how many times
+    uint64_t corks_seen;                 ///< … when the guard looked last; the guard's
     _Atomic(void *) hazard[SP__HAZARDS]; ///< objects that a call of this thread uses
     atomic_bool taken;                   ///< a live thread owns this record
     struct sp__thread *next;             ///< list of all records; written once

@@ -147,7 +147,7 @@ void sp__timer_arm(struct sp__timer *t, int64_t due)
     heap_publish_next();
     (void)pthread_mutex_unlock(&timers.lock);
     if (first) {
-        sp__poller_kick();
+        sp__poller_kick(due);
     }
 }
 

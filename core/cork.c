@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/// When to cork and when to uncork. See cork.h.
+#include "cork.h"
+
+#include "platform.h"
+#include "sched.h"
+
+#define CORK_GAP 2000    // ns between the end of a send and the next: a caller that sends in a row
+#define CORK_TIME 20000  // ns that a caller that goes on sending leaves messages behind
+#define CORK_STALE 50000 // ns after which the guard does not wait for the caller any more
+#define CORK_MESSAGES 64
+#define CORK_BYTES 65536
+#define CORK_CLOCK 8 // the clock is read once in so many sends
+
+/// What it leaves in place. False: nobody could look after it.
+static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, size_t n, size_t bytes)
+{
+    if (!sp__guard_corks()) {
+        return false;
+    }
+    t->cork_n = n;
+    t->cork_bytes = bytes;
+    atomic_store_explicit(&t->cork_at, now, memory_order_relaxed);
+    atomic_store_explicit(&t->corks, atomic_load_explicit(&t->corks, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    // seq_cst, against sched_look: the guard that ends sees this cork, or we see below that it has.
+    atomic_store_explicit(&t->cork, a, memory_order_seq_cst);
+    if (!sp__guard_corks() && sp__cork_take(t) != NULL) {
+        return false;
+    }
+    return true;
+}
+
+struct sp__actor *sp__cork_take(struct sp__thread *t)
+{
+    // Acquire: what is in the actor's hand, when the guard takes it; relaxed look first.
+    if (atomic_load_explicit(&t->cork, memory_order_relaxed) == NULL) {
+        return NULL;
+    }
+    return atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);
+}
+
+bool sp__uncork(void)
+{
+    struct sp__thread *t = sp__self();
+    struct sp__actor *a = t != NULL ? sp__cork_take(t) : NULL;
+
+    if (a == NULL) {
+        return false;
+    }
+    sp__schedule(a);
+    sp__run_here(true);
+    return true;
+}
+
+/// The actor was corked before: enough now?
+static void cork_more(struct sp__thread *t, size_t n, size_t bytes)
+{
+    t->cork_n += n;
+    t->cork_bytes += bytes;
+    if (t->cork_n >= CORK_MESSAGES || t->cork_bytes >= CORK_BYTES ||
+        (t->cork_n % CORK_CLOCK == 0 &&
+         sp__now() - atomic_load_explicit(&t->cork_at, memory_order_relaxed) >= CORK_TIME)) {
+        (void)sp__uncork();
+        t->sent_at = sp__now();
+    }
+}
+
+void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place)
+{
+    struct sp__thread *t = sp__self();
+    struct sp__actor *held = atomic_load_explicit(&t->cork, memory_order_relaxed);
+    int64_t now;
+
+    if (held == a) {
+        cork_more(t, n, bytes);
+        return;
+    }
+    if (held != NULL) {
+        (void)sp__uncork(); // Another socket's; ours is run with it.
+    }
+    if (!in_place || t->running || t->run_next != a || !sp__sched_threaded()) {
+        sp__run_here(in_place);
+        return;
+    }
+    now = sp__now();
+    if (t->sent_to == a && now - t->sent_at < CORK_GAP && n < CORK_MESSAGES && bytes < CORK_BYTES) {
+        t->run_next = NULL;
+        if (cork_put(t, a, now, n, bytes)) {
+            return;
+        }
+        t->run_next = a;
+    }
+    sp__run_here(true);
+    t->sent_to = a;
+    t->sent_at = sp__now();
+}
+
+bool sp__cork_look(bool all)
+{
+    int64_t now = sp__now();
+    bool any = false;
+
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        uint64_t corks = atomic_load_explicit(&t->corks, memory_order_relaxed);
+
+        any = any || corks != t->corks_seen;
+        t->corks_seen = corks;
+        // seq_cst: see cork_put.
+        if (atomic_load_explicit(&t->cork, memory_order_seq_cst) == NULL) {
+            continue;
+        }
+        any = true;
+        if (all || now - atomic_load_explicit(&t->cork_at, memory_order_relaxed) >= CORK_STALE) {
+            struct sp__actor *a = sp__cork_take(t);
+
+            if (a != NULL) {
+                sp__schedule(a);
+            }
+        }
+    }
+    return any;
+}
