@@ -437,6 +437,8 @@ static void sched_polled(struct sp__thread *t, const struct sp__ready *ready, in
 {
     struct sp__watch *zombies;
 
+    // Acquire: pairs with the release in sp__watch_open.
+    (void)atomic_load_explicit(&sched.watches, memory_order_acquire);
     for (int i = 0; i < n; i++) {
         struct sp__watch *w = ready[i].target;
 
@@ -840,13 +842,16 @@ int sp__watch_open(struct sp__watch *w, int fd)
 
     w->fd = fd;
     sp__hold(w->obj);
+    // Release: who gets a report about it sees what it is about (sched_polled); the kernel orders that
+    // too, but not so that tools could see it.
+    (void)atomic_fetch_add_explicit(&sched.watches, 1, memory_order_release);
     rc = sp__platform->watch(fd, w);
     if (rc < 0) {
+        (void)atomic_fetch_sub_explicit(&sched.watches, 1, memory_order_relaxed);
         w->fd = -1;
         sp__drop(w->obj);
         return rc;
     }
-    (void)atomic_fetch_add_explicit(&sched.watches, 1, memory_order_relaxed);
     sp__need_worker();
     return SP_OK;
 }

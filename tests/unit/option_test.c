@@ -44,6 +44,7 @@ static const struct int_option of_sockets[] = {
     {"send-buffer", 128, 0, 8192},
     {"queue-bytes-max", 4 << 20, 1, INT64_MAX / 65536},
     {"in-place", 1, 0, 1},
+    {"spin-time", -1, -1, 1000000},
     {"linger", 1000, -1, INT32_MAX},
     {"recv-size-max", 1 << 30, 0, INT64_MAX},
     {"reconnect-time-min", 100, 0, INT32_MAX},
@@ -125,7 +126,7 @@ static void option_of_an_endpoint_begins_with_the_sockets(void **state)
     check_ok(sp_set_int(l.id, "recv-size-max", 5));
     check_ok(sp_get_int(d.id, "recv-size-max", &v));
     assert_int_equal(v, 4321);
-    for (size_t i = 8; i < sizeof(of_sockets) / sizeof(of_sockets[0]); i++) {
+    for (size_t i = 9; i < sizeof(of_sockets) / sizeof(of_sockets[0]); i++) {
         check_range(d.id, &of_sockets[i]);
     }
     check_rc(SP_ENOTSUP, sp_set_int(l.id, "linger", 0)); // A socket's.
