@@ -293,11 +293,12 @@ static int rx_take_failure(struct sp__ctx *c)
 
 /// Waits until there is a message and calls `take` with the lock held; it returns a count or an
 /// error.
-static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
+static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
                          ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
     ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
     struct sp__thread *next;
+    int64_t deadline = 0;
     bool in_callback = false;
 
     while (rc == SP_OK) {
@@ -318,7 +319,8 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t deadline,
             continue; // What this thread sent may have its answer already.
         }
         if (rc == SP_OK) {
-            rc = deadline == 0 ? SP_EAGAIN : rx_wait(c, deadline);
+            deadline = deadline == 0 ? sp__sock_deadline(timeout) : deadline;
+            rc = timeout == 0 ? SP_EAGAIN : rx_wait(c, deadline);
             in_callback = rc == SP_ESTATE;
             if (in_callback) {
                 break; // From a callback; sp__may_block has said so.
@@ -363,18 +365,18 @@ static ssize_t recv_take_fitting(struct sp__ctx *c, void *arg)
     return (ssize_t)len;
 }
 
-int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 {
     struct recv_into into = {.m = m, .n = n < INT32_MAX ? n : INT32_MAX};
 
-    return n == 0 ? 0 : (int)recv_with(c, deadline, recv_take_msgs, &into);
+    return n == 0 ? 0 : (int)recv_with(c, timeout, recv_take_msgs, &into);
 }
 
-ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t deadline)
+ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t timeout)
 {
     sp_msg *m = NULL;
     struct recv_into into = {.cap = cap, .m = &m};
-    ssize_t rc = recv_with(c, deadline, recv_take_fitting, &into);
+    ssize_t rc = recv_with(c, timeout, recv_take_fitting, &into);
 
     if (rc > 0 && m != NULL) {
         memcpy(buf, m->data, (size_t)rc);

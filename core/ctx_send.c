@@ -138,38 +138,49 @@ static void question_begin(struct sp__ctx *c, sp_msg *m)
     (void)pthread_mutex_unlock(&c->lock);
 }
 
-/// Takes credit for a prefix of `m`, waiting for the first if need be.
-static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+/// Takes credit for a prefix of `m`. Returns its length.
+static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
 {
+    int64_t buffer = sp__option(&c->sock->opt.send_buffer);
     size_t got = 0;
 
+    for (; got < n; got++) {
+        uint32_t cost = sp__sock_cost(c->sock, m[got]->len, buffer);
+
+        if (!credit_take(c, cost)) {
+            break;
+        }
+        sp__msg(m[got])->cost = cost;
+    }
+    return got;
+}
+
+/// Takes credit for a prefix of `m`, waiting for the first if need be.
+static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
+{
+    int64_t deadline = 0;
+
     for (;;) {
+        size_t got;
         int rc;
 
         if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
             return SP_ECLOSED;
         }
-        for (; got < n; got++) {
-            uint32_t cost = sp__sock_cost(c->sock, m[got]->len,
-                                          sp__option(&c->sock->opt.send_buffer));
-
-            if (!credit_take(c, cost)) {
-                break;
-            }
-            sp__msg(m[got])->cost = cost;
-        }
+        got = credit_take_many(c, m, n);
         if (got > 0) {
             return (int)got;
         }
         if (sp__uncork()) {
             continue; // What was corked may give its credit back here and now.
         }
-        if (deadline == 0) {
+        if (timeout == 0) {
             return c->sock->ops->window != SP_WINDOW_OPEN &&
                            atomic_load_explicit(&c->sock->peers, memory_order_relaxed) == 0
                        ? SP_ENOPEER
                        : SP_EAGAIN;
         }
+        deadline = deadline == 0 ? sp__sock_deadline(timeout) : deadline;
         rc = credit_wait(c, deadline);
         if (rc < 0) {
             return rc;
@@ -177,12 +188,23 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline
     }
 }
 
-int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
+/// One reply a request, and requests are bounded: no credit is needed.
+static int send_reply(struct sp__ctx *c, sp_msg *m)
 {
-    uint32_t flags = c->sock->ops->flags;
+    int rc = atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED : reply_take(c, m);
+
+    sp__msg(m)->cost = 0;
+    return rc < 0 ? rc : 1;
+}
+
+int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
+{
+    struct sp__sock *s = c->sock;
+    uint32_t flags = s->ops->flags;
+    bool keep_header = s->ref.raw || (flags & SP_PROTO_REPLIES) != 0;
     sp_batch batch = {NULL, NULL, 0};
     size_t bytes = 0;
-    int got = 1;
+    int got;
 
     if (n == 0) {
         return 0;
@@ -190,22 +212,14 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
     if ((flags & SP_PROTO_NO_SEND) != 0) {
         return send_fail(c, SP_ENOTSUP);
     }
-    if ((flags & SP_PROTO_REPLIES) != 0) {
-        if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
-            return send_fail(c, SP_ECLOSED);
-        }
-        // One reply a request, and requests are bounded: no credit is needed.
-        got = reply_take(c, m[0]);
-        sp__msg(m[0])->cost = 0;
-        got = got < 0 ? got : 1;
-    } else {
-        got = send_credit(c, m, n < INT32_MAX ? n : INT32_MAX, deadline);
-    }
+    got = (flags & SP_PROTO_REPLIES) != 0
+              ? send_reply(c, m[0])
+              : send_credit(c, m, n < INT32_MAX ? n : INT32_MAX, timeout);
     if (got < 0) {
         return send_fail(c, got);
     }
     for (int i = 0; i < got; i++) {
-        if (!c->sock->ref.raw && (flags & SP_PROTO_REPLIES) == 0) {
+        if (!keep_header) {
             m[i]->header_len = 0;
         }
         if ((flags & SP_PROTO_ASKS) != 0) {
@@ -215,8 +229,8 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline)
         sp_batch_push(&batch, m[i]);
         m[i] = NULL;
     }
-    sp__post_batch(&c->sock->actor, &c->tx_port, &batch);
-    sp__cork_sent(&c->sock->actor, (size_t)got, bytes, sp__option(&c->sock->opt.in_place) != 0);
+    sp__post_batch(&s->actor, &c->tx_port, &batch);
+    sp__cork_sent(&s->actor, (size_t)got, bytes, sp__option(&s->opt.in_place) != 0);
     return got;
 }
 

@@ -219,6 +219,12 @@ static int handle_error(uint64_t id, enum sp__kind kind)
     enum sp__kind given = (enum sp__kind)(id >> 56);
     struct slot *s = slot_at((uint32_t)id);
 
+    if (sp__forked()) {
+        return sp__fail(SP_ESTATE, "called in a child after fork");
+    }
+    if (sp__self() == NULL) {
+        return sp__fail(SP_ENOMEM, "no memory for this thread's record");
+    }
     if (id == 0) {
         return sp__fail(SP_EINVAL, "no handle (its id is 0)");
     }
@@ -236,23 +242,20 @@ int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
 {
     struct sp__thread *t = sp__self();
     struct slot *s = slot_at((uint32_t)id);
+    _Atomic(void *) *hazard;
     struct sp__object *o;
 
-    if (sp__forked()) {
-        return sp__fail(SP_ESTATE, "called in a child after fork");
-    }
-    if (t == NULL) {
-        return sp__fail(SP_ENOMEM, "no memory for this thread's record");
-    }
-    if (id == 0 || s == NULL || (kind != SP__KIND_NONE && (enum sp__kind)(id >> 56) != kind)) {
+    if (t == NULL || s == NULL || id == 0 || sp__forked() ||
+        (kind != SP__KIND_NONE && (enum sp__kind)(id >> 56) != kind)) {
         return handle_error(id, kind);
     }
     SP__ASSERT(t->depth < SP__HAZARDS);
+    hazard = &t->hazard[t->depth];
     o = atomic_load_explicit(&s->obj, memory_order_acquire);
-    atomic_store_explicit(&t->hazard[t->depth], o, memory_order_seq_cst);
+    atomic_store_explicit(hazard, o, memory_order_seq_cst);
     if (o == NULL || atomic_load_explicit(&s->id, memory_order_seq_cst) != id ||
         atomic_load_explicit(&s->obj, memory_order_acquire) != o) {
-        atomic_store_explicit(&t->hazard[t->depth], NULL, memory_order_release);
+        atomic_store_explicit(hazard, NULL, memory_order_release);
         return handle_error(id, kind);
     }
     t->depth++;
@@ -262,7 +265,7 @@ int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
 
 void sp__leave(void)
 {
-    struct sp__thread *t = sp__self();
+    struct sp__thread *t = sp__thread_current; // Not NULL: the thread is inside a call.
 
     // Release: what the call did is done before the object may be destroyed.
     atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);

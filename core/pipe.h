@@ -12,6 +12,7 @@
 #define SP__RX_END 64U
 /// To the output actor, beside SP_READY_ bits.
 #define SP__TX_EAGER 16U
+#define SP__TX_QUIET 32U ///< it is told of readiness that it does not want
 /// From the input actor.
 #define SP__RX_SHAKEN 1U
 #define SP__RX_FAILED 2U

@@ -210,6 +210,16 @@ static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
     }
 }
 
+/// Readiness to write is reported only while output waits for it: a peer that reads makes a socket
+/// writable all the time.
+static void tx_quiet(struct sp__pipe *p, bool quiet)
+{
+    if (p->tx_quiet != quiet) {
+        p->tx_quiet = quiet;
+        sp__watch_out(&p->watch, !quiet);
+    }
+}
+
 /// Reports what was written, when it is worth it: a quarter of the queue, or everything when output
 /// stops (`stalled`) or somebody waits for every write.
 static void tx_report(struct sp__pipe *p, uint64_t cost, bool stalled)
@@ -240,6 +250,7 @@ static void tx_submit(struct sp__pipe *p)
         // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst:
         // see sp__pipe_ready.
         atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
+        tx_quiet(p, false);
         rc = p->ops->submit(p->ref.tran, &p->txq);
     }
     if (rc != SP_EAGAIN) {
@@ -283,6 +294,9 @@ static void tx_on_event(struct sp__event *ev)
     bits = atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);
     if ((bits & SP__TX_EAGER) != 0) {
         p->tx_eager = true;
+    }
+    if ((bits & SP__TX_QUIET) != 0 && !atomic_load_explicit(&p->tx_want, memory_order_relaxed)) {
+        tx_quiet(p, true);
     }
     if (p->txq.head != NULL) {
         tx_submit(p);
@@ -333,7 +347,13 @@ void sp__pipe_ready(struct sp__pipe *p, unsigned ready)
 
 static void pipe_watch_ready(struct sp__watch *w, unsigned ready)
 {
-    sp__pipe_ready(SP__CONTAINER(w, struct sp__pipe, watch), ready);
+    struct sp__pipe *p = SP__CONTAINER(w, struct sp__pipe, watch);
+
+    sp__pipe_ready(p, ready);
+    if (ready == SP_READY_OUT && !atomic_load_explicit(&p->tx_want, memory_order_relaxed) &&
+        atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_UP) {
+        sp__pipe_cmd_tx(p, SP__TX_QUIET);
+    }
 }
 
 void sp__pipe_io_init(struct sp__pipe *p)

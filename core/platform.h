@@ -56,6 +56,9 @@ struct sp_platform {
     int (*poller_open)(void);
     void (*poller_close)(void);
     int (*watch)(int fd, void *target);
+    /// Readiness to write is reported, as it is from the start, or not. What is ready is reported
+    /// now.
+    void (*watch_out)(int fd, void *target, bool out);
     void (*unwatch)(int fd);
     int (*poller_wait)(struct sp__ready *out, int max, int64_t deadline);
     void (*poller_wake)(void);

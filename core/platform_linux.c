@@ -256,6 +256,14 @@ static int linux_watch(int fd, void *target)
     return epoll_ctl(linux_epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : SP_OK;
 }
 
+static void linux_watch_out(int fd, void *target, bool out)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data = {.ptr = target}};
+
+    ev.events |= out ? EPOLLOUT : 0;
+    (void)epoll_ctl(linux_epoll, EPOLL_CTL_MOD, fd, &ev);
+}
+
 static void linux_unwatch(int fd)
 {
     (void)epoll_ctl(linux_epoll, EPOLL_CTL_DEL, fd, NULL);
@@ -363,6 +371,7 @@ const struct sp_platform sp__platform_linux = {
     .poller_open = linux_poller_open,
     .poller_close = linux_poller_close,
     .watch = linux_watch,
+    .watch_out = linux_watch_out,
     .unwatch = linux_unwatch,
     .poller_wait = linux_poller_wait,
     .poller_wake = linux_poller_wake,

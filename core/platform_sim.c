@@ -135,6 +135,13 @@ static int sim_watch(int fd, void *target)
     return SP_ENOTSUP; // Simulated transports have no fds.
 }
 
+static void sim_watch_out(int fd, void *target, bool out)
+{
+    (void)fd;
+    (void)target;
+    (void)out;
+}
+
 static void sim_unwatch(int fd)
 {
     (void)fd;
@@ -176,6 +183,7 @@ const struct sp_platform sp__platform_sim = {
     .poller_open = sim_poller_open,
     .poller_close = sim_nothing,
     .watch = sim_watch,
+    .watch_out = sim_watch_out,
     .unwatch = sim_unwatch,
     .poller_wait = sim_poller_wait,
     .poller_wake = sim_nothing,

@@ -27,7 +27,6 @@
 static struct {
     pthread_mutex_t lock;
     atomic_bool started;
-    atomic_bool forked;
     atomic_uint users; ///< calls between sp__runtime_enter and _leave
     bool atfork;
     struct sp_config config;
@@ -38,10 +37,7 @@ const struct sp_config *sp__config(void)
     return &runtime.config;
 }
 
-bool sp__forked(void)
-{
-    return atomic_load_explicit(&runtime.forked, memory_order_relaxed);
-}
+atomic_bool sp__in_child;
 
 bool sp__may_block(void)
 {
@@ -56,7 +52,7 @@ bool sp__may_block(void)
 
 static void runtime_in_child(void)
 {
-    atomic_store_explicit(&runtime.forked, true, memory_order_relaxed);
+    atomic_store_explicit(&sp__in_child, true, memory_order_relaxed);
 }
 
 /// CPUs that this process may use.

@@ -3,6 +3,7 @@
 #ifndef SP_CORE_RUNTIME_H
 #define SP_CORE_RUNTIME_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /// Starts the runtime with the defaults, unless it runs already. Sets the error detail.
@@ -12,7 +13,11 @@ int sp__runtime_start(void);
 int sp__runtime_enter(void);
 void sp__runtime_leave(void);
 /// Whether this is a child after fork without exec: nothing works there.
-bool sp__forked(void);
+extern atomic_bool sp__in_child __attribute__((visibility("hidden")));
+static inline bool sp__forked(void)
+{
+    return atomic_load_explicit(&sp__in_child, memory_order_relaxed);
+}
 /// Whether the calling thread may block: not in a callback. Sets the error detail when not.
 bool sp__may_block(void);
 

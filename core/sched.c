@@ -842,8 +842,8 @@ int sp__watch_open(struct sp__watch *w, int fd)
 
     w->fd = fd;
     sp__hold(w->obj);
-    // Release: who gets a report about it sees what it is about (sched_polled); the kernel orders that
-    // too, but not so that tools could see it.
+    // Release: who gets a report about it sees what it is about (sched_polled); the kernel orders
+    // that too, but not so that tools could see it.
     (void)atomic_fetch_add_explicit(&sched.watches, 1, memory_order_release);
     rc = sp__platform->watch(fd, w);
     if (rc < 0) {
@@ -854,6 +854,13 @@ int sp__watch_open(struct sp__watch *w, int fd)
     }
     sp__need_worker();
     return SP_OK;
+}
+
+void sp__watch_out(struct sp__watch *w, bool out)
+{
+    if (w->fd >= 0) {
+        sp__platform->watch_out(w->fd, w, out);
+    }
 }
 
 void sp__watch_close(struct sp__watch *w)

@@ -57,6 +57,8 @@ struct sp__watch {
 /// Opens and closes. Close is idempotent; afterwards the fd may be closed. Negative errno.
 int sp__watch_open(struct sp__watch *w, int fd);
 void sp__watch_close(struct sp__watch *w);
+/// Whether readiness to write is reported; at first it is. Nothing if it is not open.
+void sp__watch_out(struct sp__watch *w, bool out);
 
 struct sp__sched_stats {
     unsigned threads;

@@ -95,11 +95,12 @@ struct sp__ctx {
 int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state);
 void sp__ctx_fini(struct sp__ctx *c);
 
-/// Send and receive; a deadline of 0 means do not wait. Return how many, or an error (with detail).
-int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline);
-int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t deadline);
+/// Send and receive, waiting for at most `timeout` ms (-1: for ever) if need be. Return how many,
+/// or an error (with detail).
+int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout);
+int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout);
 /// Receives into a buffer. SP_EMSGSIZE: too small; the message stays the next one.
-ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t deadline);
+ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t timeout);
 /// Length of the next message; SP_EAGAIN: there is none.
 int sp__ctx_next_size(struct sp__ctx *c, int64_t *size);
 
@@ -190,6 +191,7 @@ struct sp__pipe {
     bool tx_over;
     bool tx_failed;
     bool tx_eager; ///< report every write
+    bool tx_quiet; ///< readiness to write is not reported
     sp_batch txq;
     uint64_t txq_cost;
     uint64_t txq_bytes;
@@ -424,6 +426,12 @@ void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p);
 static inline int64_t sp__option(const int64_t *field)
 {
     return sp_option_load(field);
+}
+
+/// When a wait ends that begins now.
+static inline int64_t sp__sock_deadline(int64_t timeout)
+{
+    return timeout < 0 ? SP__NEVER : sp__now() + timeout * SP__MS;
 }
 
 /// How a call on the socket waits, for sp__wait.

@@ -291,11 +291,9 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
 
 /* ------------------------------------------------------------------ Messages */
 
-static int64_t deadline_of(const int64_t *timeout, int flags)
+static int64_t timeout_of(const int64_t *timeout, int flags)
 {
-    int64_t ms = (flags & SP_NONBLOCK) != 0 ? 0 : sp__option(timeout);
-
-    return ms < 0 ? SP__NEVER : ms == 0 ? 0 : sp__now() + ms * SP__MS;
+    return (flags & SP_NONBLOCK) != 0 ? 0 : sp__option(timeout);
 }
 
 int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
@@ -312,7 +310,7 @@ int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
         }
     }
     if (rc == SP_OK) {
-        rc = sp__ctx_send(&sock->ctx, m, n, deadline_of(&sock->opt.send_timeout, flags));
+        rc = sp__ctx_send(&sock->ctx, m, n, timeout_of(&sock->opt.send_timeout, flags));
     }
     sp__leave();
     return rc;
@@ -327,24 +325,27 @@ int sp_sendmsg(sp_socket s, sp_msg *m, int flags)
 
 int sp_send(sp_socket s, const void *data, size_t len, int flags)
 {
+    struct sp__sock *sock = NULL;
     sp_msg *m;
     int rc;
 
     if (data == NULL && len > 0) {
         return sp__fail(SP_EINVAL, "send: no data");
     }
-    rc = sp_msg_new(&m, len);
+    rc = sock_enter(s, &sock);
     if (rc < 0) {
         return rc;
     }
-    if (len > 0) {
-        memcpy(m->data, data, len);
+    m = sp__msg_new(len);
+    if (m == NULL) {
+        rc = sp__fail_code(SP_ENOMEM, "send: message of %zu bytes", len);
+    } else {
+        memcpy(m->data, len > 0 ? data : "", len);
+        rc = sp__ctx_send(&sock->ctx, &m, 1, timeout_of(&sock->opt.send_timeout, flags));
+        sp__msg_release(m); // NULL if it was sent.
     }
-    rc = sp_sendmsg(s, m, flags);
-    if (rc < 0) {
-        sp_msg_release(m);
-    }
-    return rc;
+    sp__leave();
+    return rc < 0 ? rc : SP_OK;
 }
 
 int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
@@ -359,7 +360,7 @@ int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
     if (rc != SP_OK) {
         return rc;
     }
-    rc = sp__ctx_recv(&sock->ctx, m, n, deadline_of(&sock->opt.recv_timeout, flags));
+    rc = sp__ctx_recv(&sock->ctx, m, n, timeout_of(&sock->opt.recv_timeout, flags));
     sp__leave();
     return rc;
 }
@@ -383,7 +384,7 @@ ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags)
     if (rc != SP_OK) {
         return rc;
     }
-    rc = sp__ctx_recv_into(&sock->ctx, buf, cap, deadline_of(&sock->opt.recv_timeout, flags));
+    rc = sp__ctx_recv_into(&sock->ctx, buf, cap, timeout_of(&sock->opt.recv_timeout, flags));
     sp__leave();
     return rc;
 }
