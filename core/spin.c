@@ -18,6 +18,8 @@ static struct {
 void sp__spin_start(unsigned cpus)
 {
     atomic_store_explicit(&spin.free, cpus > 1 ? (int)cpus - 1 : 0, memory_order_relaxed);
+    atomic_store_explicit(&spin.won, 0, memory_order_relaxed);
+    atomic_store_explicit(&spin.lost, 0, memory_order_relaxed);
 }
 
 /// Relaxed, as all here: places are a matter of load, not of order.

@@ -8,6 +8,7 @@
 #include "runtime.h"
 #include "sched.h"
 #include "socket.h"
+#include "spin.h"
 
 #include <sp/sp.h>
 
@@ -162,12 +163,17 @@ static void add_runtime(struct sp__json *o)
     uint64_t bytes;
     uint64_t hits;
     uint64_t fresh;
+    uint64_t won;
+    uint64_t lost;
 
     sp__sched_stats(&sched);
+    sp__spin_stats(&won, &lost);
     sp__pool_stats(&bytes, &hits, &fresh);
     add(o, "threads", sched.threads);
     add(o, "wakes", sched.wakes);
     add(o, "turns", sched.turns);
+    add(o, "spins_won", won);
+    add(o, "spins_lost", lost);
     add(o, "objects", sp__objects());
     add(o, "message_bytes", bytes);
     add(o, "pool_batches", hits);
