@@ -243,7 +243,7 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
     in_time = !w.queued;
     (void)pthread_mutex_unlock(&c->lock);
     if (!in_time) {
-        in_time = sp__wait(deadline, sp__sock_spin(c->sock)) || sp__now() < deadline;
+        in_time = sp__sock_block(c->sock, deadline) || sp__now() < deadline;
         (void)pthread_mutex_lock(&c->lock);
         if (w.queued) {
             sp__waiter_remove(&c->receivers, &w);

@@ -71,7 +71,7 @@ static int credit_wait(struct sp__ctx *c, int64_t deadline)
     sp__waiter_add(&c->senders, &w);
     now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
     (void)pthread_mutex_unlock(&c->lock);
-    if (now >> 1 <= 0 && !sp__wait(deadline, sp__sock_spin(c->sock)) && sp__now() >= deadline) {
+    if (now >> 1 <= 0 && !sp__sock_block(c->sock, deadline) && sp__now() >= deadline) {
         now = 0;
     } else {
         now = 1;

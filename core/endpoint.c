@@ -574,7 +574,7 @@ static int ep_wait(struct sp__ep *ep)
     settled = ep->settled;
     while (!settled) {
         (void)pthread_mutex_unlock(&ep->sock->lock);
-        (void)sp__wait(SP__NEVER, 0);
+        (void)sp__wait(SP__NEVER, 0, false);
         (void)pthread_mutex_lock(&ep->sock->lock);
         settled = ep->settled;
     }

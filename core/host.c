@@ -191,6 +191,7 @@ void sp__host_timers_free(sp_timer_ref **list)
 
 static int host_pipe_watch(sp_pipe_ref *pipe, int fd)
 {
+    atomic_store_explicit(&host_pipe(pipe)->sock->polls, true, memory_order_relaxed);
     return sp__watch_open(&host_pipe(pipe)->watch, fd);
 }
 
@@ -216,6 +217,7 @@ static void host_pipe_drop(sp_pipe_ref *pipe)
 
 static int host_ep_watch(sp_ep_ref *ep, int fd)
 {
+    atomic_store_explicit(&host_ep(ep)->sock->polls, true, memory_order_relaxed);
     return sp__watch_open(&host_ep(ep)->watch, fd);
 }
 

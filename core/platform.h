@@ -43,8 +43,9 @@ struct sp_platform {
     /// Sleep until unparked or `deadline` (ns, SP__NEVER); false: the deadline passed.
     bool (*park)(struct sp__parker *p, int64_t deadline);
     void (*unpark)(struct sp__parker *p);
-    /// Between two looks of a thread that spins.
-    void (*relax)(unsigned round);
+    /// Between two looks of a thread that spins; now and then it gives way to who else wants its
+    /// CPU.
+    void (*relax)(bool give_way);
     /// How many CPUs the process may use, by affinity and quota.
     unsigned (*cpus)(void);
     /// Starts a thread; joined by thread_join.

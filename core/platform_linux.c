@@ -125,10 +125,10 @@ static void linux_unpark(struct sp__parker *p)
     }
 }
 
-/// Now and then whoever else wants this CPU gets it: it may be the one that we wait for.
-static void linux_relax(unsigned round)
+/// Whoever else wants this CPU may be the one that we wait for.
+static void linux_relax(bool give_way)
 {
-    if (round % 32 == 31) {
+    if (give_way) {
         (void)sched_yield();
         return;
     }

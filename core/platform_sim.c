@@ -94,9 +94,9 @@ static void sim_unpark(struct sp__parker *p)
     p->token = 1;
 }
 
-static void sim_relax(unsigned round)
+static void sim_relax(bool give_way)
 {
-    (void)round;
+    (void)give_way;
 }
 
 static unsigned sim_cpus(void)

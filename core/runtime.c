@@ -213,7 +213,7 @@ void sp_fini(void)
         for (sp__reclaim();
              sp__objects() > 0 || atomic_load_explicit(&runtime.users, memory_order_seq_cst) > 0;
              sp__reclaim()) {
-            (void)sp__wait(sp__now() + SP__MS, SP__SLEEP);
+            (void)sp__wait(sp__now() + SP__MS, 0, false);
             runtime_close_all();
             sp__sched_rouse(); // Threads in sp_run_once shall leave.
         }

@@ -26,12 +26,11 @@ void sp__schedule(struct sp__actor *a);
 /// on the workers. With `in_place` false all of it goes to the workers.
 void sp__run_here(bool in_place);
 
-/// Waits until the thread is woken (sp__thread_wake) or the deadline; meanwhile it helps: it polls
-/// if nobody does, looks for up to `spin` µs (-1: adaptive) before it sleeps, and with "threads" =
-/// 0 runs all that is to be run. SP__SLEEP: it only sleeps. False: the deadline passed. May return
-/// early: the caller looks at its condition again.
-bool sp__wait(int64_t deadline, int64_t spin);
-#define SP__SLEEP INT64_MIN
+/// Waits until the thread is woken (sp__thread_wake) or the deadline. It looks for up to `spin` µs
+/// (-1: adaptive) before it sleeps, and with `poll` it polls if nobody does, so that what it waits
+/// for needs no other thread. With "threads" = 0 it runs all that is to be run. False: the deadline
+/// passed. May return early: the caller looks at its condition again.
+bool sp__wait(int64_t deadline, int64_t spin, bool poll);
 
 /// Runs what is due, and polls, waiting at most until `deadline`. Returns how many actors ran. For
 /// "threads" = 0.

@@ -319,7 +319,7 @@ void sp__sock_wait(struct sp__sock *s)
     }
     while (!done) {
         (void)pthread_mutex_unlock(&s->lock);
-        (void)sp__wait(SP__NEVER, 0);
+        (void)sp__wait(SP__NEVER, 0, false);
         (void)pthread_mutex_lock(&s->lock);
         done = s->done;
     }
@@ -382,7 +382,7 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
     sp__post(&call.ev);
     sp__run_here(sp__option(&s->opt.in_place) != 0);
     while (!atomic_load_explicit(&call.done, memory_order_acquire)) {
-        (void)sp__wait(SP__NEVER, 0);
+        (void)sp__wait(SP__NEVER, 0, false);
     }
     return call.rc;
 }

@@ -375,6 +375,7 @@ struct sp__sock {
     // Read by others.
     atomic_uint peers;   ///< pipes that are up
     atomic_bool watched; ///< there is a function for pipe events
+    atomic_bool polls;   ///< it has, or had, descriptors in the readiness set
     pthread_mutex_t lock;
     struct sp__pipe *pipes;          ///< under the lock
     struct sp__ep *eps;              ///< under the lock
@@ -434,10 +435,13 @@ static inline int64_t sp__sock_deadline(int64_t timeout)
     return timeout < 0 ? SP__NEVER : sp__now() + timeout * SP__MS;
 }
 
-/// How a call on the socket waits, for sp__wait.
-static inline int64_t sp__sock_spin(const struct sp__sock *s)
+/// Waits for messages or credit, see sp__wait. What descriptors have no part in is not polled for.
+static inline bool sp__sock_block(const struct sp__sock *s, int64_t deadline)
 {
-    return sp__option(&s->opt.in_place) != 0 ? sp__option(&s->opt.spin_time) : SP__SLEEP;
+    return sp__wait(
+        deadline, sp__option(&s->opt.spin_time),
+        atomic_load_explicit((atomic_bool *)(uintptr_t)&s->polls, memory_order_relaxed) &&
+            sp__option(&s->opt.in_place) != 0);
 }
 
 /// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.
