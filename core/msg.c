@@ -4,6 +4,7 @@
 #include "msg.h"
 
 #include "error.h"
+#include "magazine.h"
 #include "runtime.h"
 
 #include <sp/sp.h>
@@ -26,18 +27,21 @@ static struct sp__chunk *chunk_new(size_t cap)
     if (c == NULL) {
         return NULL;
     }
-    memset(c, 0, sizeof(*c));
     atomic_init(&c->refs, 1);
     c->cls = cls;
     c->base = (unsigned char *)c + 64;
     c->cap = size - 64;
     c->size = size;
+    c->free_fn = NULL;
     return c;
 }
 
 static void chunk_drop(struct sp__chunk *c)
 {
-    if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1) {
+    // The only reference is ours, and nobody but us can make another: no need to count it down.
+    // Acquire, and acq_rel below: the readers that dropped theirs are done.
+    if (atomic_load_explicit(&c->refs, memory_order_acquire) != 1 &&
+        atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
     if (c->free_fn != NULL) {
@@ -50,14 +54,10 @@ static void chunk_drop(struct sp__chunk *c)
     }
 }
 
-/// A block with an empty body inside it.
-static struct sp__msg *msg_block(void)
+/// Makes a block an empty message. Of 256 bytes it writes what must be: the first line and half of
+/// the third, none of the header's.
+static inline struct sp__msg *msg_init(struct sp__msg *m)
 {
-    struct sp__msg *m = sp__pool_get(0);
-
-    if (m == NULL) {
-        return NULL;
-    }
     m->head.next = NULL;
     m->head.owner = NULL;
     m->head.data = m->body;
@@ -65,7 +65,7 @@ static struct sp__msg *msg_block(void)
     m->head.header_len = 0;
     m->head.header_in = 0;
     m->head.peer = 0;
-    m->chunk = NULL;
+    m->head.memory = NULL;
     m->wall = 0;
     m->mono = 0;
     m->pipe = 0;
@@ -74,7 +74,17 @@ static struct sp__msg *msg_block(void)
     return m;
 }
 
-sp_msg *sp__msg_new(size_t len)
+/// A block with an empty body inside it.
+static struct sp__msg *msg_block(void)
+{
+    struct sp__msg *m = sp__pool_get(0);
+
+    return m != NULL ? msg_init(m) : NULL;
+}
+
+/// A message that is not small, or whose block is not at hand. Not inline: the usual way needs no
+/// registers saved.
+static __attribute__((noinline)) sp_msg *msg_new_any(size_t len)
 {
     struct sp__msg *m = msg_block();
 
@@ -82,35 +92,52 @@ sp_msg *sp__msg_new(size_t len)
         return NULL;
     }
     if (len > SP__INLINE_MAX) {
-        m->chunk = chunk_new(len);
-        if (m->chunk == NULL) {
+        struct sp__chunk *c = chunk_new(len);
+
+        if (c == NULL) {
             sp__pool_put(0, m);
             return NULL;
         }
-        m->head.data = m->chunk->base + SP__HEADROOM;
+        m->head.memory = c;
+        m->head.data = c->base + SP__HEADROOM;
     }
     m->head.len = len;
     return &m->head;
 }
 
-void sp__msg_release(sp_msg *m)
+sp_msg *sp__msg_new(size_t len)
 {
-    struct sp__msg *im = sp__msg(m);
+    struct sp__msg *m = len <= SP__INLINE_MAX ? sp__pool_take(0) : NULL;
 
     if (m == NULL) {
-        return;
+        return msg_new_any(len);
     }
-    if (im->chunk != NULL) {
-        chunk_drop(im->chunk);
+    msg_init(m)->head.len = len;
+    return &m->head;
+}
+
+static inline void msg_drop(sp_msg *m)
+{
+    if (m->memory != NULL) {
+        chunk_drop(m->memory);
     }
-    sp__pool_put(0, im);
+    sp__pool_put(0, m);
+}
+
+void sp__msg_release(sp_msg *m)
+{
+    if (m != NULL) {
+        msg_drop(m);
+    }
 }
 
 void sp__batch_release(sp_batch *b)
 {
-    for (sp_msg *m; (m = sp_batch_pop(b)) != NULL;) {
-        sp__msg_release(m);
+    for (sp_msg *m = b->head, *next; m != NULL; m = next) {
+        next = m->next;
+        msg_drop(m);
     }
+    memset(b, 0, sizeof(*b));
 }
 
 sp_msg *sp__msg_clone(sp_msg *m)
@@ -129,10 +156,10 @@ sp_msg *sp__msg_clone(sp_msg *m)
     to->wall = from->wall;
     to->mono = from->mono;
     to->pipe = from->pipe;
-    if (from->chunk != NULL) {
+    if (m->memory != NULL) {
         // Relaxed: a new reference is made from one that we hold.
-        atomic_fetch_add_explicit(&from->chunk->refs, 1, memory_order_relaxed);
-        to->chunk = from->chunk;
+        atomic_fetch_add_explicit(&sp__msg_chunk(from)->refs, 1, memory_order_relaxed);
+        to->head.memory = m->memory;
         to->head.data = m->data;
     } else {
         memcpy(to->body, m->data, m->len);
@@ -144,17 +171,19 @@ sp_msg *sp__msg_clone(sp_msg *m)
 /// are done.
 static bool msg_private(const struct sp__msg *m)
 {
-    return m->chunk == NULL || atomic_load_explicit(&m->chunk->refs, memory_order_acquire) == 1;
+    const struct sp__chunk *c = sp__msg_chunk(m);
+
+    return c == NULL || atomic_load_explicit(&c->refs, memory_order_acquire) == 1;
 }
 
 static unsigned char *msg_base(struct sp__msg *m)
 {
-    return m->chunk == NULL ? m->body : m->chunk->base;
+    return m->head.memory == NULL ? m->body : sp__msg_chunk(m)->base;
 }
 
 static size_t msg_room(struct sp__msg *m)
 {
-    return m->chunk == NULL ? SP__INLINE_MAX : m->chunk->cap;
+    return m->head.memory == NULL ? SP__INLINE_MAX : sp__msg_chunk(m)->cap;
 }
 
 /// Moves the body to memory of its own with room for `cap` bytes behind its start.
@@ -168,10 +197,10 @@ static int msg_move(struct sp__msg *m, size_t cap)
     if (m->head.len > 0) {
         memcpy(c->base + SP__HEADROOM, m->head.data, m->head.len);
     }
-    if (m->chunk != NULL) {
-        chunk_drop(m->chunk);
+    if (m->head.memory != NULL) {
+        chunk_drop(m->head.memory);
     }
-    m->chunk = c;
+    m->head.memory = c;
     m->head.data = c->base + SP__HEADROOM;
     return SP_OK;
 }
@@ -233,7 +262,7 @@ int sp_msg_wrap(sp_msg **m, void *buf, size_t len, void (*free_fn)(void *buf, vo
     c->wrapped = buf;
     c->free_fn = free_fn;
     c->arg = arg;
-    im->chunk = c;
+    im->head.memory = c;
     im->head.data = buf;
     im->head.len = len;
     *m = &im->head;

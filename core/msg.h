@@ -29,9 +29,8 @@ struct sp__chunk {
 };
 
 struct sp__msg {
-    sp_msg head;
-    struct sp__chunk *chunk; ///< NULL: the body is in `body`
-    int64_t wall;            ///< when it was received, ns; 0: it was not
+    sp_msg head;  ///< `memory`: the chunk; NULL: the body is in `body`
+    int64_t wall; ///< when it was received, ns; 0: it was not
     int64_t mono;
     uint64_t pipe;  ///< handle of the pipe it came from
     uint32_t cost;  ///< send credit that it holds; 0: none
@@ -40,6 +39,7 @@ struct sp__msg {
 };
 
 _Static_assert(sizeof(struct sp__msg) == SP__BLOCK_SIZE, "a message fills its block");
+_Static_assert(offsetof(sp_msg, header) == 64, "a message without header leaves a line untouched");
 _Static_assert(sizeof(struct sp__chunk) <= 64, "a chunk header fits in front of the head room");
 
 /// In header_len: no message, but the failure whose code is in `pipe`, on its way to a receiver.
@@ -48,6 +48,11 @@ _Static_assert(sizeof(struct sp__chunk) <= 64, "a chunk header fits in front of 
 static inline struct sp__msg *sp__msg(sp_msg *m)
 {
     return (struct sp__msg *)m;
+}
+
+static inline struct sp__chunk *sp__msg_chunk(const struct sp__msg *m)
+{
+    return (struct sp__chunk *)m->head.memory;
 }
 
 sp_msg *sp__msg_new(size_t len);

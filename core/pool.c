@@ -2,29 +2,23 @@
 /// Message memory: magazines per thread, a depot for all, the system behind it. [any]
 #include "pool.h"
 
+#include "magazine.h"
 #include "platform.h"
-#include "thread.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-/// How many blocks a magazine keeps; twice as many is full, and half of that goes to the depot.
-static const unsigned pool_keep[SP__CLASSES] = {64, 32, 16, 8, 4, 2, 1, 1};
+/// From this class on a thread keeps no spare batch: that would be megabytes for each thread.
+#define POOL_NO_SPARE 6
 
-/// Most batches that the depot keeps of a class (a batch is pool_keep blocks): at most about 25 MiB
-/// in all.
-static const unsigned pool_depot_max[SP__CLASSES] = {256, 64, 32, 16, 8, 4, 2, 1};
-
-struct pool_batch {
-    struct pool_batch *next;  ///< next block of the batch
-    struct pool_batch *below; ///< first block: the batch below in the depot
-    unsigned n;               ///< first block: blocks in the batch
-};
+/// Most bytes that the depot keeps, of all classes together: a stream that has a few megabytes
+/// queued, then none, gets its memory from here and not from the system, page by page.
+#define POOL_DEPOT_MAX (UINT64_C(32) << 20)
 
 static struct {
     pthread_mutex_t lock;
-    struct pool_batch *top[SP__CLASSES];
-    unsigned n[SP__CLASSES];
+    struct sp__block *top[SP__CLASSES];
+    uint64_t kept;               ///< bytes in the depot
     atomic_uint_least64_t bytes; ///< taken from the system and not given back
     atomic_uint_least64_t limit;
     atomic_uint_least64_t hits;
@@ -39,12 +33,11 @@ size_t sp__pool_size(unsigned cls)
 
 unsigned sp__pool_class(size_t size)
 {
-    for (unsigned cls = 1; cls < SP__CLASSES; cls++) {
-        if (size <= sp__pool_size(cls)) {
-            return cls;
-        }
-    }
-    return SP__CLASSES;
+    // Beyond the 128 bytes: begun KiB less one, of which every two bits are a class.
+    size_t over = size > 128 ? (size - 129) >> 10 : 0;
+    unsigned cls = over == 0 ? 1 : (unsigned)(65 - __builtin_clzll(over)) / 2 + 1;
+
+    return cls < SP__CLASSES ? cls : SP__CLASSES;
 }
 
 static void *pool_try_alloc(size_t size)
@@ -82,100 +75,113 @@ void sp__pool_free(void *p, size_t size)
     atomic_fetch_sub_explicit(&pool.bytes, size, memory_order_relaxed);
 }
 
-/// Moves the first `n` blocks of a magazine to the depot, or to the system when the depot is full.
-static void pool_retire(struct sp__magazine *mag, unsigned cls, unsigned n)
+/// Hands a batch of `n` blocks to the depot, or to the system when the depot is full.
+static void pool_deposit(struct sp__block *first, unsigned cls, unsigned n)
 {
-    struct pool_batch *first = mag->head;
-    struct pool_batch *last = first;
+    uint64_t bytes = (uint64_t)n * sp__pool_size(cls);
 
-    for (unsigned i = 1; i < n; i++) {
-        last = last->next;
-    }
-    mag->head = last->next;
-    mag->n -= n;
-    last->next = NULL;
     first->n = n;
     (void)pthread_mutex_lock(&pool.lock);
-    if (pool.n[cls] < pool_depot_max[cls]) {
+    if (pool.kept + bytes <= POOL_DEPOT_MAX) {
         first->below = pool.top[cls];
         pool.top[cls] = first;
-        pool.n[cls]++;
+        pool.kept += bytes;
         first = NULL;
     }
     (void)pthread_mutex_unlock(&pool.lock);
     while (first != NULL) {
-        struct pool_batch *next = first->next;
+        struct sp__block *next = first->next;
 
         sp__pool_free(first, sp__pool_size(cls));
         first = next;
     }
 }
 
-/// Fills an empty magazine with a batch of the depot, if there is one.
-static void pool_refill(struct sp__magazine *mag, unsigned cls)
+/// A batch of the depot, or NULL.
+static struct sp__block *pool_withdraw(unsigned cls)
 {
-    struct pool_batch *b;
+    struct sp__block *b;
 
     (void)pthread_mutex_lock(&pool.lock);
     b = pool.top[cls];
     if (b != NULL) {
         pool.top[cls] = b->below;
-        pool.n[cls]--;
+        pool.kept -= (uint64_t)b->n * sp__pool_size(cls);
     }
     (void)pthread_mutex_unlock(&pool.lock);
-    if (b != NULL) {
-        mag->head = b;
-        mag->n = b->n;
-        atomic_fetch_add_explicit(&pool.hits, 1, memory_order_relaxed);
-    }
+    return b;
 }
 
-void *sp__pool_get(unsigned cls)
+static void *pool_fresh(unsigned cls)
+{
+    atomic_fetch_add_explicit(&pool.fresh, 1, memory_order_relaxed);
+    return sp__pool_alloc(sp__pool_size(cls));
+}
+
+void *sp__pool_refill(unsigned cls)
 {
     struct sp__thread *t = sp__self();
     struct sp__magazine *mag;
-    struct pool_batch *b;
 
     if (t == NULL) {
         return NULL;
     }
     mag = &t->magazines[cls];
     if (mag->head == NULL) {
-        pool_refill(mag, cls);
+        mag->head = mag->spare;
+        mag->n = sp__pool_batch[cls];
+        mag->spare = NULL;
     }
-    b = mag->head;
-    if (b == NULL) {
-        atomic_fetch_add_explicit(&pool.fresh, 1, memory_order_relaxed);
-        return sp__pool_alloc(sp__pool_size(cls));
+    if (mag->head == NULL) {
+        mag->head = pool_withdraw(cls);
+        mag->n = 0;
+        if (mag->head != NULL) {
+            mag->n = mag->head->n;
+            atomic_fetch_add_explicit(&pool.hits, 1, memory_order_relaxed);
+        }
     }
-    mag->head = b->next;
-    mag->n--;
-    return b;
+    return mag->head != NULL ? sp__pool_take(cls) : pool_fresh(cls);
 }
 
-void sp__pool_put(unsigned cls, void *p)
+void sp__pool_retire(unsigned cls, void *p)
 {
     struct sp__thread *t = sp__self();
     struct sp__magazine *mag;
-    struct pool_batch *b = p;
+    struct sp__block *full;
 
     if (t == NULL) {
         sp__pool_free(p, sp__pool_size(cls));
         return;
     }
     mag = &t->magazines[cls];
-    b->next = mag->head;
-    mag->head = b;
-    if (++mag->n >= 2 * pool_keep[cls]) {
-        pool_retire(mag, cls, pool_keep[cls]);
+    if (mag->n == sp__pool_batch[cls]) {
+        full = mag->head;
+        mag->head = NULL;
+        mag->n = 0;
+        if (cls < POOL_NO_SPARE) {
+            struct sp__block *spare = mag->spare;
+
+            mag->spare = full;
+            full = spare;
+        }
+        if (full != NULL) {
+            pool_deposit(full, cls, sp__pool_batch[cls]);
+        }
     }
+    sp__pool_put(cls, p);
 }
 
 void sp__pool_flush(struct sp__thread *t)
 {
     for (unsigned cls = 0; cls < SP__CLASSES; cls++) {
-        if (t->magazines[cls].n > 0) {
-            pool_retire(&t->magazines[cls], cls, t->magazines[cls].n);
+        struct sp__magazine mag = t->magazines[cls];
+
+        t->magazines[cls] = (struct sp__magazine){NULL, NULL, 0};
+        if (mag.head != NULL) {
+            pool_deposit(mag.head, cls, mag.n);
+        }
+        if (mag.spare != NULL) {
+            pool_deposit(mag.spare, cls, sp__pool_batch[cls]);
         }
     }
 }
@@ -183,14 +189,11 @@ void sp__pool_flush(struct sp__thread *t)
 void sp__pool_drain(void)
 {
     for (unsigned cls = 0; cls < SP__CLASSES; cls++) {
-        struct sp__magazine mag = {0};
-
-        for (pool_refill(&mag, cls); mag.head != NULL; pool_refill(&mag, cls)) {
-            for (struct pool_batch *b = mag.head, *next; b != NULL; b = next) {
+        for (struct sp__block *b = pool_withdraw(cls); b != NULL; b = pool_withdraw(cls)) {
+            for (struct sp__block *next; b != NULL; b = next) {
                 next = b->next;
                 sp__pool_free(b, sp__pool_size(cls));
             }
-            mag.head = NULL;
         }
     }
 }

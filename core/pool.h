@@ -14,15 +14,29 @@
 
 struct sp__thread;
 
-/// A thread's free blocks of one class.
-struct sp__magazine {
-    void *head;
-    unsigned n;
+/// A free block.
+struct sp__block {
+    struct sp__block *next;  ///< of its batch
+    struct sp__block *below; ///< first block of a batch: the batch below in the depot
+    unsigned n;              ///< first block of a batch: blocks in it
 };
 
-/// A block of class `cls`, or NULL. Its size is sp__pool_size(cls).
-void *sp__pool_get(unsigned cls);
-void sp__pool_put(unsigned cls, void *p);
+/// A thread's free blocks of one class: those in use, and a whole batch behind them, so that one
+/// who goes up and down at a border does not go to the depot each time.
+struct sp__magazine {
+    struct sp__block *head;
+    struct sp__block *spare; ///< a whole batch, or NULL
+    unsigned n;              ///< blocks at `head`, at most sp__pool_batch
+};
+
+/// Blocks in a whole batch.
+static const unsigned sp__pool_batch[SP__CLASSES] = {64, 32, 16, 8, 4, 2, 1, 1};
+
+/// Behind magazine.h: no magazine or an empty one, no magazine or a full one. NULL: no memory.
+void *sp__pool_refill(unsigned cls);
+void sp__pool_retire(unsigned cls, void *p);
+
+/// The size of a class' blocks.
 size_t sp__pool_size(unsigned cls);
 /// The smallest class that holds `size` bytes; SP__CLASSES: none does.
 unsigned sp__pool_class(size_t size);
@@ -30,8 +44,8 @@ unsigned sp__pool_class(size_t size);
 void *sp__pool_alloc(size_t size);
 void sp__pool_free(void *p, size_t size);
 
-/// Gives what a thread has cached to the depot; frees what the depot holds (nothing else is running
-/// then).
+/// Gives what the calling thread has cached to the depot; frees what the depot holds (nothing else
+/// is running then).
 void sp__pool_flush(struct sp__thread *t);
 void sp__pool_drain(void);
 

@@ -35,7 +35,8 @@ typedef struct sp_host sp_host;
 /* ------------------------------------------------------------------ Messages and batches */
 
 /// The frozen head of a message. It holds no atomic: references are only taken and given back
-/// through the host.
+/// through the host. Two cache lines: the second is the header's alone, so that a message without
+/// one leaves it untouched.
 struct sp_msg {
     sp_msg *next;        ///< link of the batch or queue that owns the message
     void *owner;         ///< the core's
@@ -45,6 +46,7 @@ struct sp_msg {
     uint16_t header_in;  ///< bytes at the end of `header` that came in front of the body and were
                          ///< not taken yet
     uint32_t peer;       ///< id of the pipe it came from, or shall go to; 0: none
+    void *memory;        ///< the core's
     unsigned char frame[16]; ///< for the transport that writes it: framing bytes, directly in front
                              ///< of the header
     unsigned char header[SP_HEADER_MAX];
