@@ -3,6 +3,9 @@
 #ifndef SP_STREAM_PARTS_H
 #define SP_STREAM_PARTS_H
 
+#include <endian.h>
+#include <string.h>
+
 #include <sp/sdk/stream.h>
 
 /// Bytes of host->scratch().
@@ -20,13 +23,16 @@ static inline size_t stream_min(size_t a, size_t b)
 
 static inline void stream_store_u64(unsigned char *p, uint64_t v)
 {
-    sp_store_u32(p, (uint32_t)(v >> 32));
-    sp_store_u32(p + 4, (uint32_t)v);
+    v = htobe64(v);
+    memcpy(p, &v, sizeof(v));
 }
 
 static inline uint64_t stream_load_u64(const unsigned char *p)
 {
-    return (uint64_t)sp_load_u32(p) << 32 | sp_load_u32(p + 4);
+    uint64_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return be64toh(v);
 }
 
 #endif

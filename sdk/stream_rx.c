@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/// The stream kit, part 2: receiving [io, the pipe's receive side]. Two ways to read, chosen by the
-/// last length seen:
-///   - small messages: one read of 64 KiB into the thread's scratch, taken apart into messages;
+/// The stream kit, part 2: receiving [io, the pipe's receive side]. Three ways to read, chosen by
+/// the last length seen:
+///   - small messages: one read of 64 KiB into the thread's scratch, copied into messages;
+///   - longer ones (`share`): one read of 64 KiB into memory that these messages then share;
 ///   - large ones (`direct`): straight into the message, together with the framing of the next, so
 ///   no byte is copied.
 #include "stream_parts.h"
@@ -13,6 +14,14 @@
 /// Bodies of at least this much are read into place: below it the copy is cheaper than a system
 /// call a message.
 #define RX_DIRECT (16U * 1024)
+
+/// Bodies of at least this much stay where they were read. Shorter ones are copied, which costs
+/// little, and no message keeps more than 16 times its length in memory; …
+#define RX_SHARE (STREAM_SCRATCH / 16)
+
+/// … and of a read of less than this all are copied, so that a queue of messages that came one by
+/// one keeps no more than twice their length.
+#define RX_SHARE_READ (STREAM_SCRATCH / 2)
 
 /// A declared length reserves at most this before a byte of the body has arrived, …
 #define RX_RESERVE 65536U
@@ -28,11 +37,20 @@
 struct rx {
     struct sp_stream *s;
     sp_batch *in;
-    size_t n; ///< messages appended
+    sp_msg *source; ///< holds the bytes that are being taken apart; NULL: the scratch does
+    bool share;     ///< long messages become a part of `source`
+    size_t n;       ///< messages appended
     size_t max;
     size_t bytes; ///< read
     bool dry;     ///< the source was emptied
 };
+
+/// Chooses how to read on after a message of this length.
+static void rx_choose(struct sp_stream *s, uint64_t len)
+{
+    s->direct = len >= RX_DIRECT;
+    s->share = len >= RX_SHARE;
+}
 
 /// The length in a complete framing. SP_EPROTO, SP_EMSGSIZE.
 static int rx_length(struct sp_stream *s, const unsigned char *head, size_t *len)
@@ -45,7 +63,7 @@ static int rx_length(struct sp_stream *s, const unsigned char *head, size_t *len
     if (v > (uint64_t)PTRDIFF_MAX || (s->recv_max != 0 && v > s->recv_max)) {
         return SP_EMSGSIZE;
     }
-    s->direct = v >= RX_DIRECT;
+    rx_choose(s, v);
     *len = (size_t)v;
     return SP_OK;
 }
@@ -147,28 +165,68 @@ static ssize_t rx_head(struct rx *r, const unsigned char *p, size_t left)
     return rc < 0 ? rc : (ssize_t)take;
 }
 
-/// A message with its whole framing: the common case.
-static ssize_t rx_message(struct rx *r, const unsigned char *p, size_t left)
+/// A message whose body is `len` bytes at `p`: a copy, or a part of what was read.
+static sp_msg *rx_body(struct rx *r, const unsigned char *p, size_t len)
+{
+    const sp_host *host = r->s->host;
+    sp_msg *m;
+
+    if (!r->share || len < RX_SHARE) {
+        m = host->msg_new(len);
+        if (m != NULL) {
+            memcpy(m->data, p, len);
+        }
+        return m;
+    }
+    m = host->msg_clone(r->source);
+    if (m != NULL) {
+        m->data += p - r->source->data;
+        m->len = len;
+    }
+    return m;
+}
+
+/// Messages that are here whole, the common case; how many bytes they took. It stops in front of
+/// anything else, which rx_message judges.
+static ssize_t rx_whole(struct rx *r, const unsigned char *p, size_t size)
 {
     struct sp_stream *s = r->s;
-    size_t len;
-    sp_msg *m;
-    int rc = rx_length(s, p, &len);
+    size_t framing = s->framing;
+    size_t most = s->recv_max - 1 < size ? s->recv_max : size; // recv_max 0: any
+    uint64_t len = 0;
+    size_t at = 0;
 
-    if (rc < 0) {
-        return rc;
+    while (r->n < r->max && size - at >= framing) {
+        const unsigned char *head = p + at;
+        uint64_t next = stream_load_u64(head + framing - 8);
+        sp_msg *m;
+
+        if (next > most || next > size - at - framing ||
+            (framing == SP_STREAM_MARKED && head[0] != 1)) {
+            break;
+        }
+        len = next;
+        m = rx_body(r, head + framing, len);
+        if (m == NULL) {
+            return SP_ENOMEM;
+        }
+        rx_push(r, m);
+        at += framing + len;
     }
-    if (len > left - s->framing) {
+    rx_choose(s, len);
+    return (ssize_t)at;
+}
+
+/// A message with its whole framing that is not here whole, or not as it must be.
+static ssize_t rx_message(struct rx *r, const unsigned char *p)
+{
+    size_t len;
+    int rc = rx_length(r->s, p, &len);
+
+    if (rc == SP_OK) {
         rc = rx_begin(r, len);
-        return rc < 0 ? rc : s->framing;
     }
-    m = s->host->msg_new(len);
-    if (m == NULL) {
-        return SP_ENOMEM;
-    }
-    memcpy(m->data, p + s->framing, len);
-    rx_push(r, m);
-    return (ssize_t)(s->framing + len);
+    return rc < 0 ? rc : r->s->framing;
 }
 
 /// Takes bytes apart until they or the limit of messages are used up; how many it took.
@@ -177,6 +235,7 @@ static ssize_t rx_parse(struct rx *r, const unsigned char *p, size_t size)
     struct sp_stream *s = r->s;
     size_t left = size;
 
+    r->share = r->source != NULL && size >= RX_SHARE_READ;
     while (left > 0 && r->n < r->max) {
         ssize_t took;
 
@@ -185,7 +244,8 @@ static ssize_t rx_parse(struct rx *r, const unsigned char *p, size_t size)
         } else if (s->head_len > 0 || left < s->framing) {
             took = rx_head(r, p, left);
         } else {
-            took = rx_message(r, p, left);
+            took = rx_whole(r, p, left);
+            took = took != 0 ? took : rx_message(r, p);
         }
         if (took < 0) {
             return took;
@@ -206,7 +266,9 @@ static int rx_rest(struct rx *r)
     if (s->rest == NULL) {
         return SP_OK;
     }
+    r->source = s->rest;
     took = rx_parse(r, s->rest->data, s->rest->len);
+    r->source = NULL;
     if (took < 0) {
         return (int)took;
     }
@@ -236,11 +298,33 @@ static ssize_t rx_result(struct rx *r, ssize_t got, size_t asked)
     return got;
 }
 
-/// Reads much and takes it apart.
-static int rx_read_many(struct rx *r)
+/// What is left of a read when harvest's limit is reached.
+static int rx_keep(struct rx *r, unsigned char *p, size_t left)
 {
     struct sp_stream *s = r->s;
-    unsigned char *buf = s->host->scratch();
+
+    if (left == 0) {
+        return SP_OK;
+    }
+    if (r->source != NULL) {
+        s->rest = r->source;
+        s->rest->data = p;
+        s->rest->len = left;
+        r->source = NULL;
+        return SP_OK;
+    }
+    s->rest = s->host->msg_new(left);
+    if (s->rest == NULL) {
+        return SP_ENOMEM;
+    }
+    memcpy(s->rest->data, p, left);
+    return SP_OK;
+}
+
+/// Reads much into `buf` and takes it apart.
+static int rx_read_into(struct rx *r, unsigned char *buf)
+{
+    struct sp_stream *s = r->s;
     struct iovec iov = {buf, STREAM_SCRATCH};
     ssize_t got;
     ssize_t took;
@@ -253,15 +337,24 @@ static int rx_read_many(struct rx *r)
         return (int)got;
     }
     took = rx_parse(r, buf, (size_t)got);
-    if (took < 0 || took == got) {
-        return took < 0 ? (int)took : SP_OK;
+    return took < 0 ? (int)took : rx_keep(r, buf + took, (size_t)(got - took));
+}
+
+static int rx_read_many(struct rx *r)
+{
+    const sp_host *host = r->s->host;
+    int rc;
+
+    if (!r->s->share) {
+        return rx_read_into(r, host->scratch());
     }
-    s->rest = s->host->msg_new((size_t)(got - took));
-    if (s->rest == NULL) {
-        return SP_ENOMEM;
+    r->source = host->msg_new(STREAM_SCRATCH);
+    rc = rx_read_into(r, r->source != NULL ? r->source->data : NULL);
+    if (r->source != NULL) {
+        host->msg_release(r->source);
+        r->source = NULL;
     }
-    memcpy(s->rest->data, buf + took, (size_t)(got - took));
-    return SP_OK;
+    return rc;
 }
 
 /// Reads into the body and, if that can complete it, on into the next framing; without a body into

@@ -64,23 +64,32 @@ static void tx_frame(const struct sp_stream *s, const sp_msg *m, unsigned char *
     }
 }
 
-/// A small message, copied whole: the common case. False: it is not small, or there is no room.
-static bool tx_add_small(struct tx *t, const struct sp_stream *s, const sp_msg *m)
+/// Small messages from `m` on, copied whole: the common case. Gives the first one that is not small
+/// or has no room.
+static sp_msg *tx_add_small(struct tx *t, const struct sp_stream *s, sp_msg *m)
 {
-    size_t front_len = s->framing + m->header_len;
-    unsigned char *p;
+    unsigned char *p = t->scratch + t->used;
+    size_t room = STREAM_SCRATCH - t->used;
+    size_t left = room;
 
-    if (t->scratch == NULL || m->len > TX_COPY || front_len + m->len > STREAM_SCRATCH - t->used) {
-        return false;
+    for (; m != NULL; m = m->next) {
+        size_t front_len = s->framing + m->header_len;
+
+        if (m->len > TX_COPY || front_len + m->len > left) {
+            break;
+        }
+        tx_frame(s, m, p);
+        if (m->header_len > 0) {
+            memcpy(p + s->framing, m->header, m->header_len);
+        }
+        memcpy(p + front_len, m->data, m->len);
+        p += front_len + m->len;
+        left -= front_len + m->len;
     }
-    p = t->scratch + t->used;
-    tx_frame(s, m, p);
-    if (m->header_len > 0) {
-        memcpy(p + s->framing, m->header, m->header_len);
+    if (left < room) {
+        tx_copied(t, room - left);
     }
-    memcpy(p + front_len, m->data, m->len);
-    tx_copied(t, front_len + m->len);
-    return true;
+    return m;
 }
 
 /// Any message, less the `skip` bytes of it that are written already. With the framing in its
@@ -101,29 +110,35 @@ static void tx_add_rest(struct tx *t, const struct sp_stream *s, sp_msg *m, size
 static void tx_gather(struct tx *t, const struct sp_stream *s, const sp_batch *out)
 {
     size_t skip = s->tx_off;
+    sp_msg *m = out->head;
 
-    for (sp_msg *m = out->head; m != NULL && t->bytes < TX_BYTES && t->n <= TX_IOV - 2;
-         m = m->next) {
-        if (skip > 0 || !tx_add_small(t, s, m)) {
+    while (m != NULL && t->bytes < TX_BYTES && t->n <= TX_IOV - 2) {
+        sp_msg *after = skip == 0 && t->scratch != NULL ? tx_add_small(t, s, m) : m;
+
+        if (after == m) {
             tx_add_rest(t, s, m, skip);
+            after = m->next;
+            skip = 0;
         }
-        skip = 0;
+        m = after;
     }
 }
 
 /// `put` bytes are written: give back the messages that are through.
 static void tx_written(struct sp_stream *s, sp_batch *out, size_t put)
 {
-    s->tx_off += put;
-    while (out->head != NULL) {
-        size_t whole = s->framing + out->head->header_len + out->head->len;
+    size_t left = s->tx_off + put;
 
-        if (s->tx_off < whole) {
-            return;
+    for (sp_msg *m = out->head; m != NULL; m = out->head) {
+        size_t whole = s->framing + m->header_len + m->len;
+
+        if (left < whole) {
+            break;
         }
-        s->tx_off -= whole;
+        left -= whole;
         s->host->msg_release(sp_batch_pop(out));
     }
+    s->tx_off = left;
 }
 
 int sp_stream_submit(void *pipe, sp_batch *out)

@@ -18,6 +18,12 @@
 
 #define GIB (UINT64_C(1) << 30)
 
+/// What the stream reads at once.
+#define STREAM_READ 65536
+
+/// The shortest body that shares what was read.
+static const unsigned char zeros_4k[STREAM_READ / 16];
+
 /// A stream and the raw other end of its connection.
 struct wire {
     struct sp_stream s;
@@ -620,6 +626,78 @@ static void stream_receives_all_sizes_in_any_pieces(void **state)
     }
 }
 
+/// Writes `count` messages of `len` bytes and a short one behind each, in one piece.
+static void write_pairs(struct wire *w, size_t count, size_t len)
+{
+    static unsigned char bytes[STREAM_READ];
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        n += wire_frame(w, bytes + n, len);
+        memset(bytes + n, (int)('a' + i), len);
+        n += len;
+        n += wire_frame(w, bytes + n, 3);
+        memcpy(bytes + n, "abc", 3);
+        n += 3;
+    }
+    wire_write(w, bytes, n);
+}
+
+/// Whether a body begins where it was on the wire: behind the one before, a short message and two
+/// framings.
+static bool lies_behind(const struct wire *w, const sp_msg *m, const sp_msg *before)
+{
+    return m->data == before->data + before->len + 3 + 2 * (size_t)w->framing;
+}
+
+static void stream_does_not_copy_what_can_share_a_read(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < 2 * FRAMINGS; f++) {
+        size_t max = f < FRAMINGS ? 7 : 30; // With 7, what is left of the read is kept.
+        struct wire w;
+        sp_batch in = {0};
+        size_t i = 0;
+
+        wire_open(&w, framings[f % FRAMINGS]);
+        wire_write_message(&w, zeros_4k, sizeof(zeros_4k));
+        assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), 1);
+        fake_drop(&in);
+        write_pairs(&w, 10, sizeof(zeros_4k));
+        wire_write_message(&w, zeros_4k, sizeof(zeros_4k));
+        while (in.n < 21) {
+            assert_in_range(sp_stream_harvest(&w.s, &in, max, SP_READY_IN), 1, max);
+        }
+        for (sp_msg *m = in.head; i < 10; m = m->next->next, i++) {
+            assert_int_equal(m->len, sizeof(zeros_4k));
+            assert_int_equal(m->data[0], 'a' + i);
+            assert_int_equal(m->data[m->len - 1], 'a' + i);
+            assert_memory_equal(m->next->data, "abc", 3);
+            assert_true(i == 9 || i > max / 2 - 2 || lies_behind(&w, m->next->next, m));
+        }
+        fake_drop(&in);
+        wire_close(&w);
+    }
+}
+
+/// A few that come alone would each keep 64 KiB.
+static void stream_copies_what_has_a_read_for_itself(void **state)
+{
+    struct wire w;
+    sp_batch in = {0};
+
+    (void)state;
+    wire_open(&w, SP_STREAM_PLAIN);
+    for (int i = 0; i < 3; i++) {
+        fake.cap_max = 0;
+        write_pairs(&w, 2, sizeof(zeros_4k));
+        assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), 4);
+        assert_false(lies_behind(&w, in.head->next->next, in.head));
+        fake_drop(&in);
+    }
+    wire_close(&w);
+}
+
 static void stream_without_memory_says_so_and_leaks_nothing(void **state)
 {
     (void)state;
@@ -1038,6 +1116,8 @@ int main(void)
         cmocka_unit_test(stream_hands_out_no_more_than_asked_and_forgets_nothing),
         cmocka_unit_test(stream_remembers_that_the_end_was_reported),
         cmocka_unit_test(stream_receives_all_sizes_in_any_pieces),
+        cmocka_unit_test(stream_does_not_copy_what_can_share_a_read),
+        cmocka_unit_test(stream_copies_what_has_a_read_for_itself),
         cmocka_unit_test(stream_without_memory_says_so_and_leaks_nothing),
         cmocka_unit_test(stream_without_scratch_cannot_receive),
         cmocka_unit_test(stream_makes_room_for_others_while_much_comes),

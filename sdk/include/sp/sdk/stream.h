@@ -68,6 +68,7 @@ struct sp_stream {
     unsigned char head[9];
     uint8_t head_len; ///< bytes of the framing (or the peer's hello) that are here
     uint8_t direct;   ///< bool: large messages come, read them into place
+    uint8_t share;    ///< bool: or messages that are long enough to stay where they are read
     uint8_t hup;      ///< bool: the end of the stream is near, so read until it is there
     uint8_t failed;   ///< bool: the pipe ended with an error
 };
