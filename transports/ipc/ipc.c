@@ -17,6 +17,11 @@
 /// As for tcp: a burst of peers must find room.
 #define IPC_BACKLOG 4096
 
+/// Bytes that a connection may have on their way (the system takes it twice, and allows less unless
+/// it is told to): with its default of 208 KiB a sender of large messages stops five times in each
+/// MiB.
+#define IPC_SEND_BUFFER (512 * 1024)
+
 /// Bytes of a path or name: sun_path less a NUL at its end or in front.
 #define IPC_NAME_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -165,6 +170,17 @@ static int ipc_listen(void *ep, sp_bound *bound, sp_cause *cause)
     return SP_OK;
 }
 
+/// A connection that is made. `flags`: of sp_stream_open.
+static int ipc_open(const struct ipc_ep *e, struct ipc_pipe *p, sp_pipe_ref *ref, int fd,
+                    unsigned flags)
+{
+    int size = IPC_SEND_BUFFER;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    p->ep = e;
+    return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_MARKED, flags, NULL);
+}
+
 static int ipc_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 {
     const struct ipc_ep *e = ep;
@@ -178,8 +194,7 @@ static int ipc_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
     if (fd < 0) {
         return sp_fail(cause, fd, "accept");
     }
-    p->ep = e;
-    return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_MARKED, 0, NULL);
+    return ipc_open(e, p, ref, fd, 0);
 }
 
 static int ipc_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
@@ -205,8 +220,7 @@ static int ipc_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
                    ? sp_fail(cause, -ECONNREFUSED, "connect: the listener's queue is full")
                    : sp_fail(cause, -err, "connect");
     }
-    p->ep = e;
-    return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_MARKED, SP_STREAM_DIALED, NULL);
+    return ipc_open(e, p, ref, fd, SP_STREAM_DIALED);
 }
 
 /// Who is at the other end, and may it be? For a dialer that is the process that listens.
