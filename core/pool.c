@@ -8,8 +8,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/// From this class on a thread keeps no spare batch: that would be megabytes for each thread.
-#define POOL_NO_SPARE 6
+/// From this class on, 64 KiB, a thread keeps no spare batch, and soon a batch is one block: what
+/// one thread frees the other takes while it is still in the cache, and no thread keeps megabytes.
+#define POOL_NO_SPARE 4
 
 /// Most bytes that the depot keeps, of all classes together: a stream that has a few megabytes
 /// queued, then none, gets its memory from here and not from the system, page by page.

@@ -30,7 +30,7 @@ struct sp__magazine {
 };
 
 /// Blocks in a whole batch.
-static const unsigned sp__pool_batch[SP__CLASSES] = {64, 32, 16, 8, 4, 2, 1, 1};
+static const unsigned sp__pool_batch[SP__CLASSES] = {64, 32, 16, 8, 4, 1, 1, 1};
 
 /// Behind magazine.h: no magazine or an empty one, no magazine or a full one. NULL: no memory.
 void *sp__pool_refill(unsigned cls);
