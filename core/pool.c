@@ -12,14 +12,14 @@
 /// one thread frees the other takes while it is still in the cache, and no thread keeps megabytes.
 #define POOL_NO_SPARE 4
 
-/// Most bytes that the depot keeps, of all classes together: a stream that has a few megabytes
-/// queued, then none, gets its memory from here and not from the system, page by page.
-#define POOL_DEPOT_MAX (UINT64_C(32) << 20)
+/// Most bytes that the depot keeps of each class: a stream that has a few megabytes queued, then
+/// none, gets its memory from here and not from the system, page by page.
+#define POOL_DEPOT_MAX (UINT64_C(8) << 20)
 
 static struct {
     pthread_mutex_t lock;
     struct sp__block *top[SP__CLASSES];
-    uint64_t kept;               ///< bytes in the depot
+    uint64_t kept[SP__CLASSES];  ///< bytes of these
     atomic_uint_least64_t bytes; ///< taken from the system and not given back
     atomic_uint_least64_t limit;
     atomic_uint_least64_t hits;
@@ -83,10 +83,10 @@ static void pool_deposit(struct sp__block *first, unsigned cls, unsigned n)
 
     first->n = n;
     (void)pthread_mutex_lock(&pool.lock);
-    if (pool.kept + bytes <= POOL_DEPOT_MAX) {
+    if (pool.kept[cls] + bytes <= POOL_DEPOT_MAX) {
         first->below = pool.top[cls];
         pool.top[cls] = first;
-        pool.kept += bytes;
+        pool.kept[cls] += bytes;
         first = NULL;
     }
     (void)pthread_mutex_unlock(&pool.lock);
@@ -107,7 +107,7 @@ static struct sp__block *pool_withdraw(unsigned cls)
     b = pool.top[cls];
     if (b != NULL) {
         pool.top[cls] = b->below;
-        pool.kept -= (uint64_t)b->n * sp__pool_size(cls);
+        pool.kept[cls] -= (uint64_t)b->n * sp__pool_size(cls);
     }
     (void)pthread_mutex_unlock(&pool.lock);
     return b;
