@@ -12,11 +12,15 @@
 /// One thread makes, the other frees.
 static _Atomic(sp_msg *) ring[RING];
 static atomic_long bad;
+static bool all_small;
 
 static size_t round_size(unsigned i)
 {
     static const size_t sizes[] = {10, 500, 1500, 9000, 80, 200000};
 
+    if (all_small) {
+        return 10;
+    }
     return sizes[i % 6 == 5 ? (i % 60 == 5 ? 5 : 0) : i % 6];
 }
 
@@ -38,13 +42,11 @@ static long free_all(void *arg)
     return 0;
 }
 
-static void pool_passes_memory_between_threads(void **state)
+/// Makes ROUNDS messages here, which another thread frees.
+static void pass_all(void)
 {
     struct check_call c;
-    int64_t bytes;
 
-    (void)state;
-    check_init(0);
     check_call_start(&c, free_all, NULL);
     for (unsigned i = 0; i < ROUNDS; i++) {
         sp_msg *none = NULL;
@@ -60,9 +62,38 @@ static void pool_passes_memory_between_threads(void **state)
     }
     check_rc(0, check_call_join(&c, CHECK_SOON));
     assert_int_equal(bad, 0);
+}
+
+static void pool_passes_memory_between_threads(void **state)
+{
+    int64_t bytes;
+
+    (void)state;
+    check_init(0);
+    pass_all();
     // What was used at once is bounded by the ring; the rest would be a leak.
     bytes = check_stat(0, "runtime.message_bytes");
     assert_in_range(bytes, 0, 64 << 20);
+    check_fini();
+}
+
+/// A steady flow one way takes from the system what is under way at most, and a batch at a time
+/// from the depot.
+static void pool_gets_memory_back_in_batches(void **state)
+{
+    uint64_t bytes;
+    uint64_t hits[2];
+    uint64_t fresh[2];
+
+    (void)state;
+    check_init(0);
+    all_small = true;
+    sp__pool_stats(&bytes, &hits[0], &fresh[0]);
+    pass_all();
+    sp__pool_stats(&bytes, &hits[1], &fresh[1]);
+    all_small = false;
+    assert_in_range(fresh[1] - fresh[0], 1, RING + 6 * 64);
+    assert_in_range(hits[1] - hits[0], 1, ROUNDS / 64);
     check_fini();
 }
 
@@ -186,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_passes_memory_between_threads),
+        cmocka_unit_test(pool_gets_memory_back_in_batches),
         cmocka_unit_test(pool_serves_many_threads),
         cmocka_unit_test(pool_memory_max_is_enomem_until_something_is_freed),
         cmocka_unit_test(pool_memory_max_is_not_eaten_up_by_the_cache),
