@@ -176,6 +176,12 @@ int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs)
     return SP_OK;
 }
 
+void sp_stream_limit(struct sp_stream *s, int bytes)
+{
+    s->tx_limit = bytes;
+    s->rx_limit = bytes;
+}
+
 void sp_stream_close(void *pipe)
 {
     struct sp_stream *s = pipe;

@@ -4,16 +4,12 @@
 ///   - small messages: one read of 64 KiB into the thread's scratch, copied into messages;
 ///   - longer ones (`share`): one read of 64 KiB into memory that these messages then share;
 ///   - large ones (`direct`): straight into the message, together with the framing of the next, so
-///   no byte is copied.
+///   no byte is copied. Below 16 KiB the copy is cheaper than a system call a message.
 #include "stream_parts.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-
-/// Bodies of at least this much are read into place: below it the copy is cheaper than a system
-/// call a message.
-#define RX_DIRECT (16U * 1024)
 
 /// Bodies of at least this much stay where they were read. Shorter ones are copied, which costs
 /// little, and no message keeps more than 16 times its length in memory; …
@@ -48,8 +44,11 @@ struct rx {
 /// Chooses how to read on after a message of this length.
 static void rx_choose(struct sp_stream *s, uint64_t len)
 {
-    s->direct = len >= RX_DIRECT;
+    s->direct = len >= STREAM_LARGE;
     s->share = len >= RX_SHARE;
+    if (s->direct) {
+        stream_limit(s, SO_RCVBUF, &s->rx_limit);
+    }
 }
 
 /// The length in a complete framing. SP_EPROTO, SP_EMSGSIZE.

@@ -94,20 +94,23 @@ static sp_msg *tx_add_small(struct tx *t, const struct sp_stream *s, sp_msg *m)
 
 /// Any message, less the `skip` bytes of it that are written already. With the framing in its
 /// frame, framing and header are one piece.
-static void tx_add_rest(struct tx *t, const struct sp_stream *s, sp_msg *m, size_t skip)
+static void tx_add_rest(struct tx *t, struct sp_stream *s, sp_msg *m, size_t skip)
 {
     unsigned char *front = (unsigned char *)m + offsetof(struct sp_msg, header) - s->framing;
     size_t front_len = s->framing + m->header_len;
     size_t skip_front = stream_min(skip, front_len);
     size_t skip_body = skip - skip_front;
 
+    if (m->len >= STREAM_LARGE) {
+        stream_limit(s, SO_SNDBUF, &s->tx_limit);
+    }
     tx_frame(s, m, front);
     tx_add(t, front + skip_front, front_len - skip_front);
     tx_add(t, m->data + skip_body, m->len - skip_body);
 }
 
 /// Fills a write from the front of the batch.
-static void tx_gather(struct tx *t, const struct sp_stream *s, const sp_batch *out)
+static void tx_gather(struct tx *t, struct sp_stream *s, const sp_batch *out)
 {
     size_t skip = s->tx_off;
     sp_msg *m = out->head;

@@ -1008,6 +1008,41 @@ static void stream_leaves_shared_bodies_alone(void **state)
     wire_close(&w);
 }
 
+static int buffer_of(const struct wire *w, int name)
+{
+    socklen_t len = sizeof(int);
+    int bytes = 0;
+
+    assert_int_equal(getsockopt(w->s.fd, SOL_SOCKET, name, &bytes, &len), 0);
+    return bytes;
+}
+
+static void stream_limits_its_buffers_for_large_messages_only(void **state)
+{
+    static const unsigned char large[20000];
+    struct wire w;
+    sp_batch out = {0};
+    sp_batch in = {0};
+
+    (void)state;
+    wire_open(&w, SP_STREAM_PLAIN);
+    sp_stream_limit(&w.s, 40000);
+    sp_batch_push(&out, fake_msg(NULL, 0, large, 15000));
+    assert_int_equal(sp_stream_submit(&w.s, &out), SP_OK);
+    wire_write_message(&w, large, 15000);
+    assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), 1);
+    assert_int_not_equal(buffer_of(&w, SO_SNDBUF), 80000);
+    assert_int_not_equal(buffer_of(&w, SO_RCVBUF), 80000);
+    sp_batch_push(&out, fake_msg(NULL, 0, large, sizeof(large)));
+    assert_int_equal(sp_stream_submit(&w.s, &out), SP_OK);
+    assert_int_equal(buffer_of(&w, SO_SNDBUF), 80000);
+    wire_write_message(&w, large, sizeof(large));
+    assert_int_equal(sp_stream_harvest(&w.s, &in, 10, SP_READY_IN), 1);
+    assert_int_equal(buffer_of(&w, SO_RCVBUF), 80000);
+    fake_drop(&in);
+    wire_close(&w);
+}
+
 static void stream_to_a_peer_that_is_gone_fails_and_keeps_the_messages(void **state)
 {
     struct wire w;
@@ -1129,6 +1164,7 @@ int main(void)
         cmocka_unit_test(stream_keeps_what_a_full_socket_does_not_take),
         cmocka_unit_test(stream_carries_a_mebibyte),
         cmocka_unit_test(stream_leaves_shared_bodies_alone),
+        cmocka_unit_test(stream_limits_its_buffers_for_large_messages_only),
         cmocka_unit_test(stream_to_a_peer_that_is_gone_fails_and_keeps_the_messages),
         cmocka_unit_test(stream_that_is_closed_neither_sends_nor_receives),
         cmocka_unit_test(stream_that_was_never_opened_can_be_closed),

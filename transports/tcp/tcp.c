@@ -18,9 +18,7 @@
 /// try.
 #define TCP_BACKLOG 4096
 
-/// Bytes of the buffers of a connection within one machine (the system takes it twice). There they
-/// hide no latency, and the megabytes to which the system lets them grow are out of the cache when
-/// the other side reads them.
+/// Bytes of the system's buffers for large messages within one machine: see sp_stream_limit.
 #define TCP_LOCAL_BUFFER (256 * 1024)
 
 /// Addresses of one name that are tried.
@@ -299,17 +297,13 @@ static int tcp_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
     return sp_stream_open(&p->stream, e->host, ref, fd, SP_STREAM_PLAIN, SP_STREAM_DIALED, NULL);
 }
 
-/// Both ends of a connection have one address: it stays within this machine.
-static void tcp_tune_local(int fd, const sp_inet *local, const sp_inet *remote)
+/// Whether both ends have one address: then the connection stays within this machine.
+static bool tcp_is_local(const sp_inet *local, const sp_inet *remote)
 {
-    int size = TCP_LOCAL_BUFFER;
     sp_inet here = *local;
 
     here.in4.sin_port = remote->in4.sin_port; // where IPv6 has it too
-    if (sp_inet_equal(&here, remote)) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-    }
+    return sp_inet_equal(&here, remote);
 }
 
 static int tcp_handshake(void *pipe, unsigned ready, sp_handshake *hs)
@@ -334,7 +328,9 @@ static int tcp_handshake(void *pipe, unsigned ready, sp_handshake *hs)
     if (p->stream.dialed && sp_inet_equal(&local, &remote)) {
         return sp_fail(&hs->cause, -ECONNREFUSED, "connect");
     }
-    tcp_tune_local(p->stream.fd, &local, &remote);
+    if (tcp_is_local(&local, &remote)) {
+        sp_stream_limit(&p->stream, TCP_LOCAL_BUFFER);
+    }
     return rc;
 }
 

@@ -58,6 +58,7 @@ struct sp_stream {
     uint8_t dialed;    ///< bool
     int closed;    ///< atomic: set by close on any thread, read by the others; orders nothing else
     size_t tx_off; ///< send side: bytes of the front message that are written; before: of the hello
+    int tx_limit;  ///< bytes of the send buffer that large messages get; 0: the system decides
     unsigned char pad[64];
     // receive side
     sp_msg *body;      ///< the message that is on its way, with the bytes that are here
@@ -66,6 +67,7 @@ struct sp_stream {
     size_t trust;      ///< bytes to reserve at once for a large message
     sp_msg *rest;      ///< bytes read but not taken apart yet, since harvest's limit was reached
     unsigned char head[9];
+    int rx_limit; ///< bytes of the receive buffer that large messages get; 0: the system decides
     uint8_t head_len; ///< bytes of the framing (or the peer's hello) that are here
     uint8_t direct;   ///< bool: large messages come, read them into place
     uint8_t share;    ///< bool: or messages that are long enough to stay where they are read
@@ -83,6 +85,12 @@ int sp_stream_open(struct sp_stream *s, const sp_host *host, sp_pipe_ref *ref, i
 /// peer's. Keeps hs->recv_max; sets hs->peer, also when the peer is of the wrong type; credentials
 /// become -1.
 int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs);
+
+/// [io, in the handshake] As soon as large messages go over this connection, the system's buffers
+/// for it have `bytes` (it takes that twice) instead of what it lets them grow to: for a connection
+/// within one machine, where they hide no latency, and megabytes are out of the cache when they are
+/// read.
+void sp_stream_limit(struct sp_stream *s, int bytes);
 
 /// These four are slots as they stand, classes as in sp_transport_ops: `pipe` begins with its
 /// struct sp_stream.
