@@ -67,7 +67,6 @@ static inline struct sp__msg *msg_init(struct sp__msg *m)
     m->head.peer = 0;
     m->head.memory = NULL;
     m->wall = 0;
-    m->mono = 0;
     m->pipe = 0;
     m->cost = 0;
     m->round = 0;
@@ -154,7 +153,6 @@ sp_msg *sp__msg_clone(sp_msg *m)
     to->head.peer = m->peer;
     to->head.len = m->len;
     to->wall = from->wall;
-    to->mono = from->mono;
     to->pipe = from->pipe;
     if (m->memory != NULL) {
         // Relaxed: a new reference is made from one that we hold.

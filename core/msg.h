@@ -29,13 +29,12 @@ struct sp__chunk {
 };
 
 struct sp__msg {
-    sp_msg head;  ///< `memory`: the chunk; NULL: the body is in `body`
-    int64_t wall; ///< when it was received, ns; 0: it was not
-    int64_t mono;
+    sp_msg head;    ///< `memory`: the chunk; NULL: the body is in `body`
+    int64_t wall;   ///< when it was received, ns; 0: it was not
     uint64_t pipe;  ///< handle of the pipe it came from
     uint32_t cost;  ///< send credit that it holds; 0: none
     uint32_t round; ///< the question that it belongs to (SP_PROTO_ASKS)
-    unsigned char body[SP__INLINE_MAX];
+    _Alignas(16) unsigned char body[SP__INLINE_MAX];
 };
 
 _Static_assert(sizeof(struct sp__msg) == SP__BLOCK_SIZE, "a message fills its block");
