@@ -11,8 +11,8 @@
 ///
 /// Memory: an idle stream holds its struct and nothing else. A message that is on its way holds
 /// what has arrived of it, at most twice that much, or 64 KiB (for a peer that just sent a larger
-/// one whole: as much as that one, up to 1 MiB). Messages of 4 to 16 KiB that came in one read share
-/// the 64 KiB of it.
+/// one whole: as much as that one, up to 1 MiB). Messages of 4 to 16 KiB that came in one read
+/// share the 64 KiB of it.
 #ifndef SP_SDK_STREAM_H
 #define SP_SDK_STREAM_H
 
