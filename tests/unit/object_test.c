@@ -228,7 +228,7 @@ static long use_shared(void *arg)
     struct opener *o = arg;
     long n = 0;
 
-    while (!atomic_load(&o->stop)) {
+    do { // At least once: the opener may be through before this thread has a turn.
         sp_socket s = {atomic_load(&o->shared)};
         int rc = sp_send(s, "x", 1, SP_NONBLOCK);
         char *json = NULL;
@@ -243,7 +243,7 @@ static long use_shared(void *arg)
         rc = sp_stats(s.id, &json);
         sp_free(rc == SP_OK ? json : NULL);
         n++;
-    }
+    } while (!atomic_load(&o->stop));
     return n;
 }
 
