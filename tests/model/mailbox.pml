@@ -13,8 +13,8 @@
  * map: A2 core/actor.c actor_push `oldest->next = head == SP__IDLE ? NULL : head;`
  * map: A3 core/actor.c actor_push `atomic_compare_exchange_weak_explicit(&a->inbox, &head, newest`
  * map: A4 core/actor.c actor_push `if (head == SP__IDLE) {`
- * map: A5 core/actor.c sp__actor_run `atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire)`
- * map: A6 core/actor.c sp__actor_run `list->next = ordered;`
+ * map: A5 core/actor.c actor_drain `atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire)`
+ * map: A6 core/actor.c actor_drain `list->next = ordered;`
  * map: A7 core/actor.c sp__actor_run `&a->inbox, &empty, SP__IDLE, memory_order_release`
  * map: A8 core/actor.c sp__post `atomic_exchange_explicit(&ev->posted, true`
  * map: A9 core/actor.c event_dispatch `atomic_exchange_explicit(&ev->posted, false`
@@ -29,6 +29,8 @@
  * map: A18 core/platform_linux.c linux_park `__atomic_compare_exchange_n(&p->token, &seen, 2`
  * map: A19 core/platform_linux.c linux_park `futex_wait(&p->token, 2, deadline);`
  * map: A20 core/platform_linux.c linux_unpark `__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2`
+ * map: A21 core/actor.c actor_take `atomic_compare_exchange_strong_explicit(&a->inbox, &idle, NULL, memory_order_acquire`
+ * map: A22 core/actor.c sp__actor_run `a->hand_port->handle(a->hand_port, &hand);`
  *
  * Merged: load and compare-and-swap of a push are one step. One that succeeds found the word that
  * it had read, and the node was nobody else's before; that the word may have changed in between
@@ -39,6 +41,7 @@
  * run: broken -DBUG_PLAIN_IDLE
  * run: broken -DBUG_ALWAYS_SCHEDULE
  * run: broken -DBUG_NEVER_SCHEDULE
+ * run: broken -DBUG_HAND_LAST
  * run: broken -DEVENTS -DBUG_POSTED_LATE
  * run: broken -DBUG_PARK_STORE
  * run: broken -DBUG_IDLE_UNCHECKED
@@ -57,6 +60,7 @@
 #define NONE 9
 
 byte inbox[ACTORS] = IDLE;
+byte hand[ACTORS] = NIL; /* one node is enough */
 byte next[5] = NIL;
 bool owned[ACTORS];      /* ghost: somebody owns it */
 bool inside[ACTORS];     /* ghost: somebody runs it */
@@ -98,12 +102,20 @@ inline enqueue(a) {
     w = 0
 }
 
-/* A1-A4: was it idle? Then the caller owns it. */
+/* A1-A4, A21: was it idle? Then the caller owns it. The first look may come too early. */
 inline push(a, n) {
-    d_step {
-        got = (inbox[a] == IDLE);
-        next[n] = (got -> NIL : inbox[a]);
-        inbox[a] = n;
+    atomic {
+        if
+        :: inbox[a] == IDLE ->
+            got = true;
+            assert(hand[a] == NIL);
+            hand[a] = n;
+            inbox[a] = NIL
+        :: true ->
+            got = (inbox[a] == IDLE);
+            next[n] = (got -> NIL : inbox[a]);
+            inbox[a] = n
+        fi;
 #ifdef BUG_ALWAYS_SCHEDULE
         got = true;
 #elif defined(BUG_NEVER_SCHEDULE)
@@ -162,12 +174,23 @@ inline handle(a, n) {
 
 /* A5-A7. `more` is an actor that the handlers scheduled here. */
 inline actor_run(a) {
-    d_step { /* A5, A6: the nodes are nobody else's from here on */
+    d_step { /* A5, A6, A22: the nodes are nobody else's from here on */
         assert(!inside[a] && inbox[a] != IDLE);
         inside[a] = true;
-        list = inbox[a];
-        inbox[a] = NIL;
         ordered = NIL;
+        if
+#ifdef BUG_HAND_LAST
+        :: hand[a] != NIL && inbox[a] == NIL ->
+#else
+        :: hand[a] != NIL ->
+#endif
+            ordered = hand[a];
+            hand[a] = NIL;
+            list = NIL
+        :: else ->
+            list = inbox[a];
+            inbox[a] = NIL
+        fi;
         do
         :: list != NIL -> x = next[list]; next[list] = ordered; ordered = list; list = x
         :: else -> break
