@@ -271,17 +271,19 @@ void sp__schedule(struct sp__actor *a)
 static bool sched_cover(void)
 {
     bool covered = true;
+    bool corks;
 
     (void)pthread_mutex_lock(&sched.lock);
     sched.in_user++;
-    if (sched_max() == 0 ||
-        (sched.poller_busy && sched.head == NULL &&
-         (sched.poller_worker || sched.idle != NULL || sched.count > sched.in_user))) {
+    corks = sched.guard == NULL && atomic_load_explicit(&sched.corks, memory_order_relaxed);
+    if (sched_max() == 0) {
         (void)pthread_mutex_unlock(&sched.lock);
-    } else if (sched.poller_busy || sched.idle != NULL) {
+    } else if (sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL)) {
+        covered = worker_start() || sched.count > sched.in_user;
+        (void)pthread_mutex_unlock(&sched.lock);
+    } else if (!sched.poller_busy || sched.head != NULL || corks) {
         sched_alert();
     } else {
-        covered = worker_start() || sched.count > sched.in_user;
         (void)pthread_mutex_unlock(&sched.lock);
     }
     return covered;
