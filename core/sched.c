@@ -331,7 +331,12 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
 
         sched_look(true); // Nobody would: see sp__guard_corks.
         while ((corked = local_pop(t)) != NULL) {
-            sched_run(t, corked);
+            if (corked->user_code) {
+                corked->link = NULL;
+                shared_push(corked); // They told the user something.
+            } else {
+                sched_run(t, corked);
+            }
         }
     }
     t->in_user = true;
