@@ -817,13 +817,17 @@ bool sp__sched_threaded(void)
 bool sp__guard_corks(void)
 {
     bool kick = false;
-    bool guarded = true;
 
     // seq_cst: see sched_look.
     if (atomic_load_explicit(&sched.corks, memory_order_seq_cst)) {
         return true;
     }
     (void)pthread_mutex_lock(&sched.lock);
+    if (sched.count == sched.in_user && !worker_start()) {
+        (void)pthread_mutex_unlock(&sched.lock);
+        return false;
+    }
+    // Not before there is somebody: others rely on it.
     atomic_store_explicit(&sched.corks, true, memory_order_seq_cst);
     if (sched.guard == NULL && sched.idle != NULL) {
         sched_alert();
@@ -832,15 +836,12 @@ bool sp__guard_corks(void)
     if (sched.guard == NULL && sched.poller_asleep && sched.poller_worker) {
         sched.poller_asleep = false;
         kick = true;
-    } else if (sched.guard == NULL && sched.count == sched.in_user) {
-        guarded = worker_start();
-        atomic_store_explicit(&sched.corks, guarded, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (kick) {
         sp__platform->poller_wake();
     }
-    return guarded;
+    return true;
 }
 
 /* ------------------------------------------------------------------ Watches */
