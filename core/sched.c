@@ -25,9 +25,9 @@
 #define GUARD_NAP (100 * INT64_C(1000)) // ns
 #define RETIRE (400 * SP__MS) // a worker without work ends after that, unless it is the last
 
-struct worker {
+struct sp__worker {
     void *thread; ///< NULL: none
-    bool gone;    ///< it ended by itself, and is to be joined
+    bool gone;    ///< it ends by itself, and is to be joined
 };
 
 static struct {
@@ -51,7 +51,7 @@ static struct {
     bool stop;
     atomic_int max; ///< workers; 0: the application drives
     int count;
-    struct worker workers[WORKERS_MAX];
+    struct sp__worker workers[WORKERS_MAX];
     atomic_uint watches; ///< open
     struct sp__watch *zombies;
     atomic_uint_least64_t wakes;
@@ -154,8 +154,8 @@ static int worker_place(void)
 {
     for (int i = 0; i < sched_max(); i++) {
         if (sched.workers[i].gone) {
-            sp__platform->thread_join(sched.workers[i].thread); // Its last step is behind it.
-            sched.workers[i] = (struct worker){NULL, false};
+            sp__platform->thread_join(sched.workers[i].thread); // It only returns any more.
+            sched.workers[i] = (struct sp__worker){NULL, false};
         }
         if (sched.workers[i].thread == NULL) {
             return i;
@@ -574,7 +574,10 @@ static bool sched_idle(struct sp__thread *t, int64_t deadline)
         bool woken = sched_sleep(t, extra ? sp__now() + RETIRE : deadline);
 
         ends = extra && !woken && !sched.stop && sched.head == NULL && sched.count > 1;
-        sched.count -= ends;
+        if (ends) {
+            sched.count--;
+            t->place->gone = true; // Here: who counts on being able to start one finds its place.
+        }
         (void)pthread_mutex_unlock(&sched.lock);
     }
     if (guard) {
@@ -636,7 +639,7 @@ static enum sched_turn sched_turn(struct sp__thread *t, int64_t deadline)
 
 static void sched_worker(void *arg)
 {
-    struct worker *me = arg;
+    struct sp__worker *me = arg;
     struct sp__thread *t = sp__self();
     bool stop = t == NULL;
 
@@ -647,6 +650,7 @@ static void sched_worker(void *arg)
     }
     t->worker = true;
     t->running = true;
+    t->place = me;
     while (!stop) {
         stop = sched_turn(t, SP__NEVER) == TURN_END;
         if (!stop && !local_any(t)) {
@@ -657,9 +661,6 @@ static void sched_worker(void *arg)
     }
     t->worker = false;
     t->running = false;
-    (void)pthread_mutex_lock(&sched.lock);
-    me->gone = true;
-    (void)pthread_mutex_unlock(&sched.lock);
 }
 
 /* ------------------------------------------------------------------ Waiting */
@@ -930,7 +931,7 @@ void sp__sched_stop(void)
         if (sched.workers[i].thread != NULL) {
             sp__platform->thread_join(sched.workers[i].thread);
         }
-        sched.workers[i] = (struct worker){NULL, false};
+        sched.workers[i] = (struct sp__worker){NULL, false};
     }
     (void)pthread_mutex_lock(&sched.lock);
     sched.count = 0;
