@@ -164,6 +164,16 @@ static int worker_place(void)
     return -1;
 }
 
+/// Without any thread, blocking calls do the work, as with "threads" = 0: those under way too, so
+/// they look again. Under the lock.
+static void workers_none(void)
+{
+    atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        sp__thread_wake(t);
+    }
+}
+
 /// Starts a worker; under the lock. False: there may be no more, or it cannot be started.
 static bool worker_start(void)
 {
@@ -185,9 +195,8 @@ static bool worker_start(void)
         sched.count++;
     }
     if (rc < 0 && sched.count == 0) {
-        // Without any thread, blocking calls do the work, as with "threads" = 0.
         sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
-        atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+        workers_none();
     }
     return rc == SP_OK;
 }
@@ -645,7 +654,10 @@ static void sched_worker(void *arg)
 
     if (t == NULL) {
         // No memory even for its record: as if it could not have been started.
-        atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+        (void)pthread_mutex_lock(&sched.lock);
+        sched.count--;
+        workers_none();
+        (void)pthread_mutex_unlock(&sched.lock);
         return;
     }
     t->worker = true;
