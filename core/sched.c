@@ -399,15 +399,15 @@ static bool thread_posted(struct sp__thread *t)
     return __atomic_load_n(&t->parker.token, __ATOMIC_RELAXED) == 1;
 }
 
-/// Looks for what the thread waits for without sleeping: a token, work for which a worker must be
-/// found, and as the poller also readiness. Returns what is ready.
+/// Looks for what the thread waits for without sleeping: a token, and as the poller also readiness.
+/// Returns what is ready.
 static int sched_spin(struct sp__thread *t, struct sp__ready *ready, int64_t until)
 {
     bool polls = ready != NULL && atomic_load_explicit(&sched.watches, memory_order_relaxed) > 0;
     unsigned way = polls ? 4 : 32; // about 1 µs either way
     int n = 0;
 
-    for (unsigned round = 0; n == 0 && !thread_posted(t) && shared_waiting() == 0; round++) {
+    for (unsigned round = 0; n == 0 && !thread_posted(t); round++) {
         if (polls) {
             n = sp__platform->poller_wait(ready, POLL_MAX, 0);
         }
@@ -709,14 +709,11 @@ static bool helper_look(struct sp__thread *t, bool poller, int64_t deadline, int
     bool won = n > 0 || thread_posted(t);
 
     sp__spin_end(t, won);
-    if (!won && shared_waiting() == 0) {
-        return false;
-    }
-    if (poller) {
+    if (won && poller) {
         sched_polled(t, ready, n);
         sp__run_here(true);
     }
-    return won || poller;
+    return won;
 }
 
 /// An application's thread waits: with `poll` it polls itself if nobody does.
@@ -735,9 +732,6 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
     }
     (void)pthread_mutex_lock(&sched.lock);
     poller = poller || (poll && poller_take(t));
-    if (poller && sched.head != NULL) {
-        deadline = 0; // It came while nobody slept whom it could have woken.
-    }
     if (poller) {
         deadline = poller_lie_down(deadline);
     } else {
