@@ -732,6 +732,9 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
     }
     (void)pthread_mutex_lock(&sched.lock);
     poller = poller || (poll && poller_take(t));
+    if (poller && sched.zombies != NULL) {
+        deadline = 0; // The wake for them may have come while we looked.
+    }
     if (poller) {
         deadline = poller_lie_down(deadline);
     } else {
