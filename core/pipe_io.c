@@ -96,7 +96,8 @@ static void rx_harvested(struct sp__pipe *p, sp_batch *in)
     rx_post(p, in, cost);
 }
 
-int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
+/// One batch, within the credit that there is. False: there is none.
+static bool rx_pass(struct sp__pipe *p, sp_batch *from)
 {
     // seq_cst: see rx_harvest; here the grant leads to a harvest, which tells the other end.
     int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
@@ -104,6 +105,9 @@ int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
     sp_batch in = {NULL, NULL, 0};
     int64_t cost = 0;
 
+    if (credit <= 0) {
+        return false;
+    }
     while ((int64_t)in.n < credit && from->head != NULL) {
         sp_msg *m = sp_batch_pop(from);
 
@@ -111,8 +115,14 @@ int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
         cost += rx_stamp(p, m, wall);
         sp_batch_push(&in, m);
     }
-    if (in.n > 0) {
-        rx_post(p, &in, cost);
+    rx_post(p, &in, cost);
+    return true;
+}
+
+int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
+{
+    // To the end of the credit: a grant that finds some left does not tell.
+    while (from->head != NULL && rx_pass(p, from)) {
     }
     return from->head != NULL ? SP_EAGAIN : SP_OK;
 }
