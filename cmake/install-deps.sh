@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# install-deps.sh [build] [demo] [test] [ci] [bench] [model]: installs the Debian packages that are missing. Nothing to do: does nothing.
+# install-deps.sh [build] [demo] [test] [ci] [bench] [model] [aarch64]: installs the Debian packages that are
+# missing. Nothing to do: does nothing.
 set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libmd-dev libcmocka-dev"
@@ -9,6 +10,7 @@ demo="nng-utils"
 bench="libnng-dev libnanomsg-dev libzmq3-dev valgrind strace"
 ci="g++ clang clang-format clang-tidy git binutils"
 model="spin gcc libc6-dev"
+aarch64="gcc-aarch64-linux-gnu qemu-user" # what to link against: aarch64-sysroot.sh
 
 [ $# -gt 0 ] || set -- build
 wanted=""
@@ -20,8 +22,9 @@ for group in "$@"; do
     ci) wanted="$wanted $ci" ;;
     bench) wanted="$wanted $bench" ;;
     model) wanted="$wanted $model" ;;
+    aarch64) wanted="$wanted $aarch64" ;;
     *)
-        echo "usage: $0 [build] [demo] [test] [ci] [bench] [model]" >&2
+        echo "usage: $0 [build] [demo] [test] [ci] [bench] [model] [aarch64]" >&2
         exit 2
         ;;
     esac

@@ -278,8 +278,8 @@ static void large_messages_are_refused(void **state)
 
 static void lost_output_is_a_failure(void **state)
 {
-    const char *const argv[] = {"sh", "-c", "exec " SP_TEST_BUILD_DIR "/bin/sp --help >/dev/full",
-                                NULL};
+    const char *const argv[] = {
+        "sh", "-c", "exec \"$@\" >/dev/full", "sh", SP_TEST_BUILD_DIR "/bin/sp", "--help", NULL};
     struct proc p = {0};
 
     (void)state;

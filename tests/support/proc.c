@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define PROC_RUNNING 64
+#define PROC_WORDS 80     // of a program and its emulator
 #define PROC_LOOK_AGAIN 5 // ms between two looks at what cannot be polled
 
 extern char **environ;
@@ -71,9 +72,32 @@ static void proc_note(pid_t old, pid_t new)
     }
 }
 
+/// `argv` as it is, or of a cross build: with the emulator before the first word that is a program
+/// of this build.
+static const char *const *proc_emulate(const char *const argv[], const char *words[PROC_WORDS])
+{
+    static const char own[] = SP_TEST_BUILD_DIR "/";
+    const char *emulator = getenv("SP_TEST_EMULATOR");
+    size_t n = 0;
+
+    if (emulator == NULL) {
+        return argv;
+    }
+    for (; *argv != NULL && n < PROC_WORDS - 2; argv++) {
+        if (emulator != NULL && strncmp(*argv, own, sizeof(own) - 1) == 0) {
+            words[n++] = emulator;
+            emulator = NULL;
+        }
+        words[n++] = *argv;
+    }
+    words[n] = NULL;
+    return words;
+}
+
 /// The child's end of a pipe becomes its descriptor `as`.
 static int proc_spawn(struct proc *p, const char *const argv[], const int ends[3])
 {
+    const char *words[PROC_WORDS];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none;
@@ -92,6 +116,7 @@ static int proc_spawn(struct proc *p, const char *const argv[], const int ends[3
     for (int as = 0; as < 3; as++) {
         (void)posix_spawn_file_actions_adddup2(&actions, ends[as], as);
     }
+    argv = proc_emulate(argv, words);
     err = posix_spawnp(&p->pid, argv[0], &actions, &attr, (char **)(size_t)argv, environ);
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);

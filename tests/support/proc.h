@@ -29,8 +29,8 @@ struct proc {
     struct proc_bytes errors;
 };
 
-/// Starts `argv` (searched in PATH) in the same environment. 0, or a negative errno when it cannot
-/// be run.
+/// Starts `argv` (searched in PATH) in the same environment; of a cross build, under the emulator
+/// that SP_TEST_EMULATOR names. 0, or a negative errno when it cannot be run.
 int proc_start(struct proc *p, const char *const argv[]);
 
 /// Gives it input. 0 or a negative errno.
