@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# install-deps.sh [build] [demo] [test] [ci] [bench] [model] [aarch64]: installs the Debian packages that are
+# install-deps.sh [build] [demo] [test] [ci] [bench] [count] [model] [aarch64]: installs the Debian packages that are
 # missing. Nothing to do: does nothing.
 set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libmd-dev libcmocka-dev"
 test="libnng-dev libnanomsg-dev nng-utils nanomsg-utils"
 demo="nng-utils"
-bench="libnng-dev libnanomsg-dev libzmq3-dev valgrind strace"
+count="valgrind strace"
+bench="libnng-dev libnanomsg-dev libzmq3-dev $count"
 ci="g++ clang clang-format clang-tidy git binutils"
 model="spin gcc libc6-dev"
 aarch64="gcc-aarch64-linux-gnu qemu-user" # what to link against: aarch64-sysroot.sh
@@ -21,10 +22,11 @@ for group in "$@"; do
     test) wanted="$wanted $test" ;;
     ci) wanted="$wanted $ci" ;;
     bench) wanted="$wanted $bench" ;;
+    count) wanted="$wanted $count" ;;
     model) wanted="$wanted $model" ;;
     aarch64) wanted="$wanted $aarch64" ;;
     *)
-        echo "usage: $0 [build] [demo] [test] [ci] [bench] [model] [aarch64]" >&2
+        echo "usage: $0 [build] [demo] [test] [ci] [bench] [count] [model] [aarch64]" >&2
         exit 2
         ;;
     esac

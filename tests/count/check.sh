@@ -24,7 +24,7 @@ skip() {
 
 [ -x "$count" ] || skip "$count is not built"
 for tool in valgrind strace awk; do
-    command -v "$tool" >/dev/null || skip "$tool is missing (cmake/install-deps.sh bench)"
+    command -v "$tool" >/dev/null || skip "$tool is missing (cmake/install-deps.sh count)"
 done
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
