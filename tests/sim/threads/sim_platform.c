@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/// The platform table of the simulation with threads. Memory that was given back is not used again
+/// in a run: it is filled, and who writes to it later is found.
+#include "sim_threads.h"
+
+#include <sp/types.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FDS_MAX 256
+#define FREED 0xDD
+#define KEPT_MAX ((size_t)48 << 20) // bytes that are kept to be looked at
+#define ROOM ((size_t)64)           // in front of each block
+
+struct block {
+    struct block *next;
+    struct block *prev;
+    size_t size;
+    void *memory; ///< as malloc gave it
+};
+
+static struct {
+    bool refuse;
+    bool woken; ///< the poller
+    struct block live;
+    struct block *freed;
+    size_t kept;
+    struct {
+        bool used;
+        bool watched;
+        unsigned edge;
+        void *target;
+    } fd[FDS_MAX];
+    int fds;
+} table = {.live = {&table.live, &table.live, 0, NULL}};
+
+/* ------------------------------------------------------------------ Time and chance */
+
+static int64_t table_now(void)
+{
+    SIM_POINT();
+    return sim_now();
+}
+
+static int64_t table_wall(void)
+{
+    return INT64_C(1700000000000000000) + sim_now();
+}
+
+static void table_seed(uint64_t seed)
+{
+    (void)seed; // sim_begin has it.
+}
+
+static size_t table_choose(size_t n)
+{
+    return (size_t)sim_pick(n);
+}
+
+/* ------------------------------------------------------------------ Memory */
+
+static void *table_alloc(size_t size, size_t align)
+{
+    size_t room = align > ROOM ? align : ROOM;
+    void *memory;
+    struct block *b;
+
+    if (posix_memalign(&memory, room, room + size) != 0) {
+        return NULL;
+    }
+    memset(memory, 0xAA, room + (size < 4096 ? size : 4096));
+    b = (struct block *)(void *)((char *)memory + room - sizeof(*b));
+    b->memory = memory;
+    b->size = size;
+    b->next = table.live.next;
+    b->prev = &table.live;
+    b->next->prev = b;
+    table.live.next = b;
+    return b + 1;
+}
+
+static void table_free(void *p)
+{
+    struct block *b = p;
+
+    if (p == NULL) {
+        return;
+    }
+    b--;
+    b->next->prev = b->prev;
+    b->prev->next = b->next;
+#if !defined(__SANITIZE_ADDRESS__) // AddressSanitizer sees it at once.
+    if (table.kept + b->size <= KEPT_MAX) {
+        memset(p, FREED, b->size);
+        table.kept += b->size;
+        b->next = table.freed;
+        table.freed = b;
+        return;
+    }
+#endif
+    free(b->memory);
+}
+
+size_t sim_blocks(size_t but)
+{
+    size_t n = 0;
+
+    for (const struct block *b = table.live.next; b != &table.live; b = b->next) {
+        n += b->size != but;
+    }
+    return n;
+}
+
+void sim_check_freed(void)
+{
+    for (const struct block *b = table.freed; b != NULL; b = b->next) {
+        const unsigned char *p = (const unsigned char *)(b + 1);
+
+        for (size_t i = 0; i < b->size; i++) {
+            if (p[i] != FREED) {
+                sim_fail("memory of %zu bytes was written to at %zu after it was given back",
+                         b->size, i);
+            }
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ Threads */
+
+static bool table_park(struct sp__parker *p, int64_t deadline)
+{
+    SIM_POINT();
+    while (p->token == 0 && deadline > sim_now()) {
+        (void)sim_block("park", p, deadline);
+    }
+    if (p->token == 0) {
+        return false;
+    }
+    p->token = 0;
+    return true;
+}
+
+static void table_unpark(struct sp__parker *p)
+{
+    SIM_POINT();
+    p->token = 1;
+    sim_wake(p);
+}
+
+static int table_thread_start(void **thread, const struct sp__thread_attr *attr,
+                              void (*fn)(void *arg), void *arg)
+{
+    if (table.refuse) {
+        return SP_ENOMEM;
+    }
+    *thread = sim_spawn(attr->name, fn, arg);
+    return SP_OK;
+}
+
+void sim_refuse_threads(bool refuse)
+{
+    table.refuse = refuse;
+}
+
+/* ------------------------------------------------------------------ Readiness */
+
+static int table_poller_open(void)
+{
+    table.woken = false;
+    return SP_OK;
+}
+
+static void table_poller_close(void)
+{
+}
+
+static int table_watch(int fd, void *target)
+{
+    SIM_POINT();
+    SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].used && !table.fd[fd - 1].watched);
+    table.fd[fd - 1].watched = true;
+    table.fd[fd - 1].target = target;
+    if (table.fd[fd - 1].edge != 0) {
+        sim_wake(&table.woken);
+    }
+    return SP_OK;
+}
+
+static void table_unwatch(int fd)
+{
+    SIM_POINT();
+    SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].watched);
+    table.fd[fd - 1].watched = false;
+}
+
+/// Takes what is ready, beginning anywhere.
+static int take_ready(struct sp__ready *out, int max)
+{
+    int n = 0;
+    int first = table.fds > 0 ? (int)sim_pick((uint64_t)table.fds) : 0;
+
+    for (int i = 0; i < table.fds && n < max; i++) {
+        int at = (first + i) % table.fds;
+
+        if (table.fd[at].watched && table.fd[at].edge != 0) {
+            out[n].target = table.fd[at].target;
+            out[n++].ready = table.fd[at].edge;
+            table.fd[at].edge = 0;
+        }
+    }
+    return n;
+}
+
+static int table_poller_wait(struct sp__ready *out, int max, int64_t deadline)
+{
+    int n;
+
+    SIM_POINT();
+    while ((n = take_ready(out, max)) == 0 && !table.woken && deadline > sim_now()) {
+        (void)sim_block("poll", &table.woken, deadline);
+    }
+    table.woken = false;
+    return n;
+}
+
+static void table_poller_wake(void)
+{
+    SIM_POINT();
+    table.woken = true;
+    sim_wake(&table.woken);
+}
+
+int sim_fd_new(void)
+{
+    SIM_CHECK(table.fds < FDS_MAX);
+    table.fd[table.fds].used = true;
+    return ++table.fds;
+}
+
+void sim_fd_free(int fd)
+{
+    SIM_CHECK(table.fd[fd - 1].used && !table.fd[fd - 1].watched);
+    table.fd[fd - 1].used = false;
+    table.fd[fd - 1].edge = 0;
+}
+
+void sim_fd_raise(int fd, unsigned ready)
+{
+    SIM_POINT();
+    if (!table.fd[fd - 1].used) {
+        return;
+    }
+    table.fd[fd - 1].edge |= ready;
+    if (table.fd[fd - 1].watched) {
+        sim_wake(&table.woken);
+    }
+}
+
+const struct sp_platform sim_platform = {
+    .simulated = false, // Workers, and all else as in production.
+    .now = table_now,
+    .wall = table_wall,
+    .random = sim_random,
+    .seed = table_seed,
+    .alloc = table_alloc,
+    .free = table_free,
+    .choose = table_choose,
+    .park = table_park,
+    .unpark = table_unpark,
+    .thread_start = table_thread_start,
+    .thread_join = sim_join,
+    .poller_open = table_poller_open,
+    .poller_close = table_poller_close,
+    .watch = table_watch,
+    .unwatch = table_unwatch,
+    .poller_wait = table_poller_wait,
+    .poller_wake = table_poller_wake,
+};

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/// Many seeds of each scenario of the simulation with threads. Every seed runs in a process of its
+/// own, so that it finds what it would find alone, and its end, however bad, is seen. A failing
+/// seed prints the command that replays it. [main]
+#include "scenario.h"
+
+#include "core/object.h"
+#include "core/thread.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define SCENARIOS_MAX 16
+#define ALARM 60 // s of real time that one run may take
+
+// Sanitizers slow a run down; then there are fewer of them, and the output says so.
+#if defined(__SANITIZE_THREAD__)
+#define SEEDS 100
+#define SEEDS_WHY " (ThreadSanitizer: fewer than 2000)"
+#elif defined(__SANITIZE_ADDRESS__)
+#define SEEDS 300
+#define SEEDS_WHY " (AddressSanitizer: fewer than 2000)"
+#else
+#define SEEDS 2000
+#define SEEDS_WHY ""
+#endif
+
+static struct {
+    const struct scenario *scenario[SCENARIOS_MAX];
+    unsigned n;
+    uint64_t first;
+    uint64_t count;
+    const char *program;
+    const struct scenario *running;
+    uint64_t seed;
+    struct sim_result *result; ///< shared with the children
+} test = {.first = 1};
+
+static void replay_hint(void)
+{
+    (void)fprintf(stderr, "last error: %s\nreplay: %s %s %" PRIu64 "\n", sp_error_detail(),
+                  test.program, test.running->name, test.seed);
+}
+
+/// Nothing is left but what the library keeps for ever: threads' records, the table of handles.
+static void check_memory(void)
+{
+    size_t records = 0;
+
+    for (const struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        records++;
+    }
+    (void)records;
+    sim_check_freed();
+}
+
+/// One run, in a process of its own.
+static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
+{
+    (void)alarm(ALARM);
+    sim_on_fail(replay_hint);
+    sp__platform = &sim_platform;
+    sim_begin(seed);
+    s->run();
+    check_memory();
+    sim_end(test.result);
+    _exit(0);
+}
+
+static bool run_seed(const struct scenario *s, uint64_t seed)
+{
+    int status;
+    pid_t child;
+
+    test.running = s;
+    test.seed = seed;
+    memset(test.result, 0, sizeof(*test.result));
+    child = fork();
+    if (child == 0) {
+        run_child(s, seed);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        (void)fprintf(stderr, "cannot run a child\n");
+        return false;
+    }
+    if (WIFSIGNALED(status)) {
+        (void)fprintf(stderr, "%s\n", strsignal(WTERMSIG(status)));
+    }
+    if (status != 0 && WEXITSTATUS(status) != SIM_FAILED) {
+        replay_hint();
+    }
+    return status == 0;
+}
+
+static void run_seeds(void **state)
+{
+    const struct scenario *s = *state;
+    struct sim_result all = {0};
+    struct timespec a;
+    struct timespec b;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &a);
+    for (uint64_t i = 0; i < test.count; i++) {
+        if (!run_seed(s, test.first + i)) {
+            fail();
+        }
+        all.points += test.result->points;
+        all.switches += test.result->switches;
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &b);
+    print_message("%s: %" PRIu64 " seeds%s, %" PRIu64 " points and %" PRIu64
+                  " switches on average, %.1f s\n",
+                  s->name, test.count, test.count == SEEDS ? SEEDS_WHY : "",
+                  all.points / test.count, all.switches / test.count,
+                  (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
+}
+
+static void the_same_seed_gives_the_same_run(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < test.n; i++) {
+        for (uint64_t seed = 1; seed < 7; seed++) {
+            uint64_t digest;
+
+            assert_true(run_seed(test.scenario[i], seed));
+            digest = test.result->digest;
+            assert_true(run_seed(test.scenario[i], seed));
+            assert_true(test.result->digest == digest);
+        }
+    }
+}
+
+static void add_scenarios(const struct scenario *list)
+{
+    for (; list->name != NULL; list++) {
+        test.scenario[test.n++] = list;
+    }
+}
+
+/// Usage: threads_test [[SCENARIO] SEED [COUNT]]
+int main(int argc, char **argv)
+{
+    struct CMUnitTest tests[SCENARIOS_MAX + 1];
+    bool named = argc > 1 && strtoull(argv[1], NULL, 10) == 0;
+    size_t n = 0;
+
+    test.program = argv[0];
+    test.result = mmap(NULL, sizeof(*test.result), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (test.result == MAP_FAILED || scenario_plugins() < 0) {
+        (void)fprintf(stderr, "%s\n", sp_error_detail());
+        return 1;
+    }
+    add_scenarios(scenarios_core);
+    add_scenarios(scenarios_flow);
+    add_scenarios(scenarios_race);
+    test.count = SEEDS;
+    if (argc > 1 + named) {
+        test.first = strtoull(argv[1 + named], NULL, 10);
+        test.count = argc > 2 + named ? strtoull(argv[2 + named], NULL, 10) : 1;
+    } else {
+        tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_same_seed_gives_the_same_run);
+    }
+    for (unsigned i = 0; i < test.n; i++) {
+        if (!named || strcmp(argv[1], test.scenario[i]->name) == 0) {
+            tests[n].name = test.scenario[i]->name;
+            tests[n].test_func = run_seeds;
+            tests[n].setup_func = NULL;
+            tests[n].teardown_func = NULL;
+            tests[n++].initial_state = (void *)(uintptr_t)test.scenario[i];
+        }
+    }
+    return _cmocka_run_group_tests("threads", tests, n, NULL, NULL);
+}
