@@ -5,7 +5,12 @@
 #include <string.h>
 
 #define SENDERS_MAX 3
-#define MESSAGES_MAX 16 // of a sender
+#define MESSAGES_MAX 16        // of a sender
+#define LONG_MAX (4 << 20)     // bytes of a long message
+#define RESEND_NEVER (1 << 30) // ms
+
+/// Long messages share this; where in it a message begins says which one it is.
+static char flow_bytes[LONG_MAX + 256];
 
 /// One direction between two sockets.
 struct flow {
@@ -17,21 +22,69 @@ struct flow {
     unsigned next;  ///< sender
     unsigned taken; ///< by receivers that count
     unsigned got[SENDERS_MAX][MESSAGES_MAX];
+    size_t len;    ///< bytes of a message; 0: as short as can be
     bool nonblock; ///< some calls do not wait
 };
+
+/// A message that tells its sender and its number.
+static sp_msg *flow_msg(const struct flow *f, unsigned who, unsigned n)
+{
+    unsigned char id = (unsigned char)(who * MESSAGES_MAX + n);
+    sp_msg *m;
+
+    if (f->len > 0) {
+        SIM_CHECK(sp_msg_wrap(&m, flow_bytes + id, f->len, NULL, NULL) == SP_OK);
+    } else {
+        SIM_CHECK(sp_msg_new(&m, 1) == SP_OK);
+        memcpy(sp_msg_data(m), &id, 1);
+    }
+    return m;
+}
+
+static unsigned flow_id(const struct flow *f, const sp_msg *m)
+{
+    if (f->len > 0) {
+        return (unsigned)((const char *)sp_msg_view(m) - flow_bytes);
+    }
+    return *(const unsigned char *)sp_msg_view(m);
+}
+
+static int flow_flags(const struct flow *f)
+{
+    return f->nonblock && sim_once_in(3) ? SP_NONBLOCK : 0;
+}
 
 static void flow_send(void *arg)
 {
     struct flow *f = arg;
-    unsigned body[2] = {f->next++, 0};
+    unsigned who = f->next++;
 
-    while (body[1] < f->count) {
-        int flags = f->nonblock && sim_once_in(3) ? SP_NONBLOCK : 0;
-        int rc = sp_send(f->from, body, sizeof(body), flags);
+    for (unsigned i = 0; i < f->count;) {
+        sp_msg *m = flow_msg(f, who, i);
+        int flags = flow_flags(f);
+        int rc = sp_sendmsg(f->from, m, flags);
 
         SIM_CHECK(rc == SP_OK || rc == SP_ETIMEDOUT ||
                   (flags != 0 && (rc == SP_EAGAIN || rc == SP_ENOPEER)));
-        body[1] += rc == SP_OK;
+        if (rc == SP_OK) {
+            i++;
+        } else {
+            sp_msg_release(m);
+        }
+    }
+}
+
+static sp_msg *flow_next(const struct flow *f)
+{
+    for (;;) {
+        sp_msg *m;
+        int flags = flow_flags(f);
+        int rc = sp_recvmsg(f->to, &m, flags);
+
+        if (rc == SP_OK) {
+            return m;
+        }
+        SIM_CHECK(rc == SP_ETIMEDOUT || (flags != 0 && rc == SP_EAGAIN));
     }
 }
 
@@ -42,19 +95,22 @@ static void flow_recv(void *arg)
     unsigned last[SENDERS_MAX] = {0};
 
     while (f->taken < f->senders * f->count) {
-        unsigned body[2];
+        sp_msg *m;
+        unsigned who;
+        unsigned n;
 
         f->taken++;
-        for (ssize_t n = 0; n <= 0;) {
-            int flags = f->nonblock && sim_once_in(3) ? SP_NONBLOCK : 0;
-
-            n = sp_recv(f->to, body, sizeof(body), flags);
-            SIM_CHECK(n == sizeof(body) || n == SP_ETIMEDOUT || (flags != 0 && n == SP_EAGAIN));
+        m = flow_next(f);
+        who = flow_id(f, m) / MESSAGES_MAX;
+        n = flow_id(f, m) % MESSAGES_MAX;
+        sp_msg_release(m);
+        SIM_CHECK(who < f->senders && n < f->count);
+        SIM_CHECK(f->got[who][n]++ == 0);
+        SIM_CHECK(n + 1 > last[who]);
+        last[who] = n + 1;
+        if (sim_once_in(8)) {
+            sim_sleep((int64_t)sim_pick(20) * 1000);
         }
-        SIM_CHECK(body[0] < f->senders && body[1] < f->count);
-        SIM_CHECK(f->got[body[0]][body[1]]++ == 0);
-        SIM_CHECK(body[1] + 1 > last[body[0]]);
-        last[body[0]] = body[1] + 1;
     }
 }
 
@@ -67,6 +123,8 @@ static void flow_begin(struct flow *f, sp_socket from, sp_socket to)
     f->receivers = 1 + (unsigned)sim_pick(SENDERS_MAX);
     f->count = 1 + (unsigned)sim_pick(MESSAGES_MAX);
     f->nonblock = sim_once_in(4);
+    // Of long ones very few fit into any queue on the way.
+    f->len = sim_once_in(2) ? 0 : (size_t)LONG_MAX >> (2 * sim_pick(4));
     if (sim_once_in(3)) {
         SIM_CHECK(sp_set_int(from.id, "send-timeout", 1) == SP_OK);
         SIM_CHECK(sp_set_int(to.id, "recv-timeout", 1) == SP_OK);
@@ -83,6 +141,29 @@ static void flow_run(struct flow *f, struct apps *apps)
             apps_add(apps, flow_send, f);
         }
     }
+}
+
+static bool flow_over(const struct flow *f)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < SENDERS_MAX; i++) {
+        for (unsigned k = 0; k < MESSAGES_MAX; k++) {
+            n += f->got[i][k];
+        }
+    }
+    return n == f->senders * f->count;
+}
+
+/// The user's code waits until the messages are there: then others must do all that they need.
+static int flow_on_pipe(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
+{
+    (void)s;
+    (void)p;
+    while (ev == SP_PIPE_ADDED && !flow_over(arg)) {
+        sim_sleep(SP__MS / 10);
+    }
+    return 0;
 }
 
 /// PAIR, one direction or both, with or without workers.
@@ -103,6 +184,9 @@ static void flow_scenario(void)
     if (f[0].senders + f[0].receivers + f[1].senders + f[1].receivers > APPS_MAX) {
         f[1].senders = 0; // One direction.
     }
+    if (threads > 1 && sim_once_in(3)) {
+        SIM_CHECK(sp_on_pipe(s[0], flow_on_pipe, &f[0]) == SP_OK);
+    }
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(2000));
     }
@@ -114,6 +198,7 @@ static void flow_scenario(void)
         flow_run(&f[1], &apps);
     }
     apps_join(&apps);
+    SIM_CHECK(flow_over(&f[0]) && flow_over(&f[1]));
     sim_jumps(0);
     scenario_settle(threads, 3);
     scenario_check_rest(s[0]);
@@ -122,7 +207,95 @@ static void flow_scenario(void)
     scenario_stop();
 }
 
+/* ------------------------------------------------------------------ Request and reply */
+
+struct asker {
+    sp_socket s;
+    unsigned count;
+};
+
+static void reqrep_ask(void *arg)
+{
+    struct asker *a = arg;
+
+    for (unsigned i = 0; i < a->count; i++) {
+        unsigned got;
+
+        SIM_CHECK(sp_send(a->s, &i, sizeof(i), 0) == SP_OK);
+        SIM_CHECK(sp_recv(a->s, &got, sizeof(got), 0) == sizeof(got));
+        SIM_CHECK(got == i);
+    }
+    if (sim_once_in(2)) {
+        SIM_CHECK(sp_close(a->s) == SP_OK);
+    }
+}
+
+static void reqrep_answer(void *arg)
+{
+    const sp_socket *s = arg;
+
+    for (;;) {
+        unsigned got;
+        ssize_t n = sp_recv(*s, &got, sizeof(got), 0);
+
+        if (n == SP_ECLOSED || n == SP_EINVAL) {
+            return;
+        }
+        SIM_CHECK(n == sizeof(got));
+        n = sp_send(*s, &got, sizeof(got), 0);
+        SIM_CHECK(n == SP_OK || n == SP_ECLOSED || n == SP_EINVAL);
+    }
+}
+
+static sp_socket reqrep_req(bool cuts)
+{
+    sp_socket s = scenario_open("req");
+
+    SIM_CHECK(sp_set_int(s.id, "req:resend-time", cuts ? 3 : RESEND_NEVER) == SP_OK);
+    SIM_CHECK(sp_set_int(s.id, "req:resend-tick", cuts ? 1 : RESEND_NEVER) == SP_OK);
+    return s;
+}
+
+/// Every question is answered, also while connections are cut.
+static void reqrep_scenario(void)
+{
+    int threads = (int)sim_pick(4) % 3;
+    const char *url = scenario_url(sim_once_in(2), 0);
+    bool cuts = sim_once_in(2);
+    unsigned n = 1 + (unsigned)sim_pick(3);
+    struct asker askers[3];
+    struct apps asking = {0};
+    struct apps answering = {0};
+    sp_listener l;
+    sp_socket rep;
+
+    scenario_start(threads);
+    rep = scenario_open("rep");
+    SIM_CHECK(sp_listen(rep, url, &l) == SP_OK);
+    sim_patience(cuts ? 5000 : 500);
+    if (sim_once_in(2)) {
+        sim_jumps(100 + sim_pick(2000));
+    }
+    apps_add(&answering, reqrep_answer, &rep);
+    for (unsigned i = 0; i < n; i++) {
+        askers[i].s = reqrep_req(cuts);
+        askers[i].count = 1 + (unsigned)sim_pick(4);
+        SIM_CHECK(sp_dial(askers[i].s, url, NULL, SP_NONBLOCK) == SP_OK);
+        apps_add(&asking, reqrep_ask, &askers[i]);
+    }
+    for (unsigned i = cuts ? (unsigned)sim_pick(4) : 0; i > 0; i--) {
+        sim_sleep((int64_t)sim_pick(100) * 1000);
+        SIM_CHECK(sp_listener_close(l) == SP_OK);
+        SIM_CHECK(sp_listen(rep, url, &l) == SP_OK);
+    }
+    apps_join(&asking);
+    SIM_CHECK(sp_close(rep) == SP_OK);
+    apps_join(&answering);
+    scenario_stop();
+}
+
 const struct scenario scenarios_flow[] = {
     {"flow", flow_scenario},
+    {"reqrep", reqrep_scenario},
     {NULL, NULL},
 };
