@@ -74,15 +74,21 @@ static bool boxes_done(const struct box *but)
     return boxes.writers == 0;
 }
 
+/// Something was done, perhaps the last thing.
+static void boxes_tell(void)
+{
+    if (boxes_done(NULL)) {
+        sp__thread_wake(boxes.main);
+    }
+    sim_wake(&boxes);
+}
+
 static void box_leave(struct box *b)
 {
     SIM_POINT();
     SIM_CHECK(b->inside);
     b->inside = false;
-    if (boxes_done(NULL)) {
-        sp__thread_wake(boxes.main);
-    }
-    sim_wake(&boxes);
+    boxes_tell();
 }
 
 /* ------------------------------------------------------------------ Handlers */
@@ -165,10 +171,7 @@ static void box_on_ready(struct sp__watch *w, unsigned ready)
     SIM_CHECK(ready == SP_READY_IN);
     sp__post(&b->own);
     b->got[2] = b->put[2];
-    if (boxes_done(NULL)) {
-        sp__thread_wake(boxes.main);
-    }
-    sim_wake(&boxes);
+    boxes_tell();
 }
 
 static void box_on_end(struct sp__event *ev)
@@ -252,6 +255,7 @@ static void boxes_app(void *arg)
     }
     sp__run_here(true);
     boxes.writers--;
+    boxes_tell();
 }
 
 static void boxes_end(void)
