@@ -60,7 +60,7 @@ static bool box_done(const struct box *b)
             return false;
         }
     }
-    return memcmp(b->put, b->got, sizeof(b->put)) == 0 && b->arms == 0;
+    return memcmp(b->put, b->got, sizeof(b->put)) == 0 && b->arms == 0 && !b->inside;
 }
 
 /// All but `but`.
@@ -260,6 +260,7 @@ static void boxes_app(void *arg)
 
 static void boxes_end(void)
 {
+    boxes.box[0]->waits = false; // The others go.
     for (unsigned i = 0; i < boxes.n; i++) {
         struct box *b = boxes.box[i];
 
