@@ -43,6 +43,7 @@ static struct {
     unsigned n;
     unsigned writers; ///< applications that still post
     unsigned destroyed;
+    bool over; ///< boxes go
     struct sp__thread *main;
 } boxes;
 
@@ -77,7 +78,7 @@ static bool boxes_done(const struct box *but)
 /// Something was done, perhaps the last thing.
 static void boxes_tell(void)
 {
-    if (boxes_done(NULL)) {
+    if (!boxes.over && boxes_done(NULL)) {
         sp__thread_wake(boxes.main);
     }
     sim_wake(&boxes);
@@ -127,7 +128,7 @@ static void box_saw(struct box *b, unsigned what)
     b->got[what] = b->put[what];
     if (b->waits && b->got[0] > 0) {
         // The user's code may wait for whatever the other workers do.
-        while (!boxes_done(b)) {
+        while (!boxes.over && !boxes_done(b)) {
             (void)sim_block("the user's code", &boxes, SP__NEVER);
         }
     }
@@ -260,7 +261,7 @@ static void boxes_app(void *arg)
 
 static void boxes_end(void)
 {
-    boxes.box[0]->waits = false; // The others go.
+    boxes.over = true;
     for (unsigned i = 0; i < boxes.n; i++) {
         struct box *b = boxes.box[i];
 

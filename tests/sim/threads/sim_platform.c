@@ -103,12 +103,27 @@ static void table_free(void *p)
     free(b->memory);
 }
 
-size_t sim_blocks(size_t but)
+void *sim_calloc(size_t n, size_t size)
+{
+    void *p = table_alloc(n * size, 16);
+
+    if (p != NULL) {
+        memset(p, 0, n * size);
+    }
+    return p;
+}
+
+void sim_free(void *p)
+{
+    table_free(p);
+}
+
+size_t sim_blocks(size_t size)
 {
     size_t n = 0;
 
     for (const struct block *b = table.live.next; b != &table.live; b = b->next) {
-        n += b->size != but;
+        n += size == 0 || b->size == size;
     }
     return n;
 }

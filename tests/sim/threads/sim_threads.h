@@ -74,8 +74,11 @@ uint64_t sim_random(void);
 extern const struct sp_platform sim_platform;
 /// The next thread that the library wants cannot be started.
 void sim_refuse_threads(bool refuse);
-/// Blocks that the library did not give back, but for those of `but` bytes.
-size_t sim_blocks(size_t but);
+/// What plugins that are linked in have in place of calloc and free.
+void *sim_calloc(size_t n, size_t size);
+void sim_free(void *p);
+/// Blocks of `size` bytes (0: of any) that were not given back.
+size_t sim_blocks(size_t size);
 /// Whether somebody wrote to memory that was given back.
 void sim_check_freed(void);
 

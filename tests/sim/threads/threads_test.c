@@ -4,7 +4,7 @@
 /// seed prints the command that replays it. [main]
 #include "scenario.h"
 
-#include "core/object.h"
+#include "core/pool.h"
 #include "core/thread.h"
 
 #include <inttypes.h>
@@ -22,7 +22,8 @@
 #include <cmocka.h>
 
 #define SCENARIOS_MAX 16
-#define ALARM 60 // s of real time that one run may take
+#define SLOTS_SIZE 24576 // of a part of the table of handles (core/object.c)
+#define ALARM 60         // s of real time that one run may take
 
 // Sanitizers slow a run down; then there are fewer of them, and the output says so.
 #if defined(__SANITIZE_THREAD__)
@@ -53,15 +54,21 @@ static void replay_hint(void)
                   test.program, test.running->name, test.seed);
 }
 
-/// Nothing is left but what the library keeps for ever: threads' records, the table of handles.
+/// Nothing is left but what the library keeps for ever: threads' records, the main thread's scratch
+/// memory, the table of handles.
 static void check_memory(void)
 {
-    size_t records = 0;
+    size_t kept = 0;
 
-    for (const struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
-        records++;
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        kept += t->scratch != NULL ? 2 : 1;
     }
-    (void)records;
+    sp__pool_flush(sp__self());
+    sp__pool_drain();
+    kept += sim_blocks(SLOTS_SIZE);
+    if (sim_blocks(0) != kept) {
+        sim_fail("%zu blocks of memory are left, %zu were expected", sim_blocks(0), kept);
+    }
     sim_check_freed();
 }
 
