@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /// The platform table of the simulation with threads. Memory that was given back is not used again
-/// in a run: it is filled, and who writes to it later is found.
+/// in a run: it is filled, and who writes to it later is found. ThreadSanitizer is told what the
+/// real platform orders: unpark before the park that takes its token, watch, edge and wake before
+/// the wait that they end.
 #include "sim_threads.h"
 
 #include <sp/types.h>
@@ -8,6 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef SIM_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+#else
+#define __tsan_acquire(addr) (void)(addr)
+#define __tsan_release(addr) (void)(addr)
+#endif
 
 #define FDS_MAX 256
 #define FREED 0xDD
@@ -91,7 +101,7 @@ static void table_free(void *p)
     b--;
     b->next->prev = b->prev;
     b->prev->next = b->next;
-#if !defined(__SANITIZE_ADDRESS__) // AddressSanitizer sees it at once.
+#ifndef SIM_ASAN // AddressSanitizer sees it at once.
     if (table.kept + b->size <= KEPT_MAX) {
         memset(p, FREED, b->size);
         table.kept += b->size;
@@ -154,12 +164,14 @@ static bool table_park(struct sp__parker *p, int64_t deadline)
         return false;
     }
     p->token = 0;
+    __tsan_acquire(p);
     return true;
 }
 
 static void table_unpark(struct sp__parker *p)
 {
     SIM_POINT();
+    __tsan_release(p);
     p->token = 1;
     sim_wake(p);
 }
@@ -195,6 +207,7 @@ static int table_watch(int fd, void *target)
 {
     SIM_POINT();
     SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].used && !table.fd[fd - 1].watched);
+    __tsan_release(&table);
     table.fd[fd - 1].watched = true;
     table.fd[fd - 1].target = target;
     if (table.fd[fd - 1].edge != 0) {
@@ -237,12 +250,14 @@ static int table_poller_wait(struct sp__ready *out, int max, int64_t deadline)
         (void)sim_block("poll", &table.woken, deadline);
     }
     table.woken = false;
+    __tsan_acquire(&table);
     return n;
 }
 
 static void table_poller_wake(void)
 {
     SIM_POINT();
+    __tsan_release(&table);
     table.woken = true;
     sim_wake(&table.woken);
 }
@@ -267,6 +282,7 @@ void sim_fd_raise(int fd, unsigned ready)
     if (!table.fd[fd - 1].used) {
         return;
     }
+    __tsan_release(&table);
     table.fd[fd - 1].edge |= ready;
     if (table.fd[fd - 1].watched) {
         sim_wake(&table.woken);

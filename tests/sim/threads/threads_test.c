@@ -26,14 +26,14 @@
 #define ALARM 60         // s of real time that one run may take
 
 // Sanitizers slow a run down; then there are fewer of them, and the output says so.
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIM_TSAN)
 #define SEEDS 100
-#define SEEDS_WHY " (ThreadSanitizer: fewer than 2000)"
-#elif defined(__SANITIZE_ADDRESS__)
+#define SEEDS_WHY " (ThreadSanitizer: fewer than 1000)"
+#elif defined(SIM_ASAN)
 #define SEEDS 300
-#define SEEDS_WHY " (AddressSanitizer: fewer than 2000)"
+#define SEEDS_WHY " (AddressSanitizer: fewer than 1000)"
 #else
-#define SEEDS 2000
+#define SEEDS 1000
 #define SEEDS_WHY ""
 #endif
 
