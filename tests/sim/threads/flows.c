@@ -131,14 +131,14 @@ static void flow_begin(struct flow *f, sp_socket from, sp_socket to)
     }
 }
 
-static void flow_run(struct flow *f, struct apps *apps)
+static void flow_run(struct flow *f, struct apps *sending, struct apps *receiving)
 {
     for (unsigned i = 0; i < f->senders || i < f->receivers; i++) {
         if (i < f->receivers) {
-            apps_add(apps, flow_recv, f);
+            apps_add(receiving, flow_recv, f);
         }
         if (i < f->senders) {
-            apps_add(apps, flow_send, f);
+            apps_add(sending, flow_send, f);
         }
     }
 }
@@ -166,22 +166,40 @@ static int flow_on_pipe(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
     return 0;
 }
 
-/// PAIR, one direction or both, with or without workers.
-static void flow_scenario(void)
+/// The sockets are open and everybody is done: all is accounted for.
+static void flow_rest(const sp_socket s[2], int threads)
 {
-    int threads = (int)sim_pick(4) % 3;
+    sim_jumps(0);
+    scenario_settle(threads, 3);
+    scenario_check_rest(s[0]);
+    scenario_check_rest(s[1]);
+    SIM_CHECK(sp_close(s[sim_pick(2)]) == SP_OK);
+}
+
+static void flow_connect(const sp_socket s[2])
+{
     const char *url = scenario_url(sim_once_in(2), 0);
+
+    SIM_CHECK(sp_listen(s[0], url, NULL) == SP_OK);
+    SIM_CHECK(sp_dial(s[1], url, NULL, sim_once_in(2) ? SP_NONBLOCK : 0) == SP_OK);
+}
+
+/// PAIR, one direction or both, with or without workers. With `close` the sender's socket is closed
+/// as soon as everything is accepted, and lingers until all is delivered.
+static void flow_pair(bool close)
+{
+    int threads = scenario_start((int)sim_pick(4) % 3);
     const char *protocol = sim_once_in(2) ? "pair" : "pair1";
-    struct apps apps = {0};
+    struct apps sending = {0};
+    struct apps receiving = {0};
     struct flow f[2];
     sp_socket s[2];
 
-    scenario_start(threads);
     s[0] = scenario_open(protocol);
     s[1] = scenario_open(protocol);
     flow_begin(&f[0], s[0], s[1]);
     flow_begin(&f[1], s[1], s[0]);
-    if (f[0].senders + f[0].receivers + f[1].senders + f[1].receivers > APPS_MAX) {
+    if (close || f[0].senders + f[0].receivers + f[1].senders + f[1].receivers > APPS_MAX) {
         f[1].senders = 0; // One direction.
     }
     if (threads > 1 && sim_once_in(3)) {
@@ -191,20 +209,32 @@ static void flow_scenario(void)
         sim_jumps(100 + sim_pick(2000));
     }
     sim_patience(500);
-    SIM_CHECK(sp_listen(s[0], url, NULL) == SP_OK);
-    SIM_CHECK(sp_dial(s[1], url, NULL, sim_once_in(2) ? SP_NONBLOCK : 0) == SP_OK);
-    flow_run(&f[0], &apps);
+    flow_connect(s);
+    flow_run(&f[0], &sending, &receiving);
     if (f[1].senders > 0) {
-        flow_run(&f[1], &apps);
+        flow_run(&f[1], &sending, &receiving);
     }
-    apps_join(&apps);
+    apps_join(&sending);
+    if (close) {
+        SIM_CHECK(sp_set_int(s[0].id, "linger", -1) == SP_OK);
+        SIM_CHECK(sp_close(s[0]) == SP_OK);
+    }
+    apps_join(&receiving);
     SIM_CHECK(flow_over(&f[0]) && flow_over(&f[1]));
-    sim_jumps(0);
-    scenario_settle(threads, 3);
-    scenario_check_rest(s[0]);
-    scenario_check_rest(s[1]);
-    SIM_CHECK(sp_close(s[sim_pick(2)]) == SP_OK);
+    if (!close) {
+        flow_rest(s, threads);
+    }
     scenario_stop();
+}
+
+static void flow_scenario(void)
+{
+    flow_pair(false);
+}
+
+static void linger_scenario(void)
+{
+    flow_pair(true);
 }
 
 /* ------------------------------------------------------------------ Request and reply */
@@ -259,7 +289,6 @@ static sp_socket reqrep_req(bool cuts)
 /// Every question is answered, also while connections are cut.
 static void reqrep_scenario(void)
 {
-    int threads = (int)sim_pick(4) % 3;
     const char *url = scenario_url(sim_once_in(2), 0);
     bool cuts = sim_once_in(2);
     unsigned n = 1 + (unsigned)sim_pick(3);
@@ -269,7 +298,7 @@ static void reqrep_scenario(void)
     sp_listener l;
     sp_socket rep;
 
-    scenario_start(threads);
+    (void)scenario_start((int)sim_pick(4) % 3);
     rep = scenario_open("rep");
     SIM_CHECK(sp_listen(rep, url, &l) == SP_OK);
     sim_patience(cuts ? 5000 : 500);
@@ -296,6 +325,7 @@ static void reqrep_scenario(void)
 
 const struct scenario scenarios_flow[] = {
     {"flow", flow_scenario},
+    {"linger", linger_scenario},
     {"reqrep", reqrep_scenario},
     {NULL, NULL},
 };

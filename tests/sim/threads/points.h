@@ -11,6 +11,8 @@
 
 /// Here the turn may pass to another thread.
 void sp__sim_point(const char *file, int line);
+/// Whether a weak compare-and-exchange shall fail for no reason, as it may.
+_Bool sp__sim_fails(void);
 int sp__sim_lock(pthread_mutex_t *mutex, const char *file, int line);
 int sp__sim_trylock(pthread_mutex_t *mutex, const char *file, int line);
 int sp__sim_unlock(pthread_mutex_t *mutex, const char *file, int line);
@@ -38,7 +40,9 @@ int sp__sim_unlock(pthread_mutex_t *mutex, const char *file, int line);
 #define __atomic_store_n(...) SP__SIM_AT(__atomic_store_n(__VA_ARGS__))
 #define __atomic_exchange(...) SP__SIM_AT(__atomic_exchange(__VA_ARGS__))
 #define __atomic_exchange_n(...) SP__SIM_AT(__atomic_exchange_n(__VA_ARGS__))
-#define __atomic_compare_exchange(...) SP__SIM_AT(__atomic_compare_exchange(__VA_ARGS__))
+#define __atomic_compare_exchange(p, e, d, weak, yes, no)                                          \
+    SP__SIM_AT((weak) && sp__sim_fails() ? (__atomic_load(p, e, no), 0)                            \
+                                         : __atomic_compare_exchange(p, e, d, weak, yes, no))
 #define __atomic_compare_exchange_n(...) SP__SIM_AT(__atomic_compare_exchange_n(__VA_ARGS__))
 #define __atomic_fetch_add(...) SP__SIM_AT(__atomic_fetch_add(__VA_ARGS__))
 #define __atomic_fetch_sub(...) SP__SIM_AT(__atomic_fetch_sub(__VA_ARGS__))

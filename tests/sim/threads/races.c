@@ -115,11 +115,10 @@ static void close_do(void *arg)
 /// Sockets that two threads close while others use them: exactly one closes each.
 static void close_scenario(void)
 {
-    int threads = (int)sim_pick(3);
     struct apps apps = {0};
     unsigned users = 1 + (unsigned)sim_pick(3);
 
-    scenario_start(threads);
+    (void)scenario_start((int)sim_pick(3));
     race.url = scenario_url(sim_once_in(2), 0);
     race.s[0] = scenario_open("pair");
     race.s[1] = scenario_open("pair");
@@ -210,10 +209,9 @@ static void dial_app(void *arg)
 /// Threads that listen, dial and close at one address.
 static void dial_scenario(void)
 {
-    int threads = (int)sim_pick(3);
     struct apps apps = {0};
 
-    scenario_start(threads);
+    (void)scenario_start((int)sim_pick(3));
     race.url = scenario_url(sim_once_in(2), 0);
     sim_patience(2000);
     if (sim_once_in(2)) {
@@ -239,10 +237,9 @@ static void fini_use(void *arg)
 /// sp_fini while others are in calls: they end, and nothing is left.
 static void fini_scenario(void)
 {
-    int threads = (int)sim_pick(3);
     struct apps apps = {0};
 
-    scenario_start(threads);
+    (void)scenario_start((int)sim_pick(3));
     race.url = scenario_url(sim_once_in(2), 0);
     race.s[0] = scenario_open("pair");
     race.s[1] = scenario_open("pair");

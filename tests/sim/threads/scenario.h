@@ -20,8 +20,9 @@ extern const struct scenario scenarios_core[];
 extern const struct scenario scenarios_flow[];
 extern const struct scenario scenarios_race[];
 
-/// The library with so many workers at most.
-void scenario_start(int threads);
+/// The library with so many workers at most. Returns how many it can have: now and then none can
+/// be started.
+int scenario_start(int threads);
 /// sp_fini, and what must hold afterwards.
 void scenario_stop(void);
 

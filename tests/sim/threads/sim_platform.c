@@ -186,9 +186,9 @@ static int table_thread_start(void **thread, const struct sp__thread_attr *attr,
     return SP_OK;
 }
 
-void sim_refuse_threads(bool refuse)
+void sim_refuse_threads(void)
 {
-    table.refuse = refuse;
+    table.refuse = true;
 }
 
 /* ------------------------------------------------------------------ Readiness */

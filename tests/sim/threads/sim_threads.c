@@ -373,6 +373,11 @@ void sp__sim_point(const char *file, int line)
     }
 }
 
+bool sp__sim_fails(void)
+{
+    return sim.active && sim_once_in(32);
+}
+
 bool sim_block(const char *why, const void *on, int64_t deadline)
 {
     struct sim_thread *me = sim.current;

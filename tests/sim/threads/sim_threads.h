@@ -23,6 +23,7 @@ struct sim_result {
 
 /// What points.h calls; not included here, since this side uses real locks.
 void sp__sim_point(const char *file, int line);
+bool sp__sim_fails(void);
 int sp__sim_lock(pthread_mutex_t *mutex, const char *file, int line);
 int sp__sim_trylock(pthread_mutex_t *mutex, const char *file, int line);
 int sp__sim_unlock(pthread_mutex_t *mutex, const char *file, int line);
@@ -72,8 +73,8 @@ int64_t sim_now(void);
 uint64_t sim_random(void);
 
 extern const struct sp_platform sim_platform;
-/// The next thread that the library wants cannot be started.
-void sim_refuse_threads(bool refuse);
+/// From now on the library cannot start a thread.
+void sim_refuse_threads(void);
 /// What plugins that are linked in have in place of calloc and free.
 void *sim_calloc(size_t n, size_t size);
 void sim_free(void *p);
