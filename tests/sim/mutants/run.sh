@@ -4,14 +4,18 @@
 # which detector finds it. Fails when a detector fails without a bug, when a patch does not apply, or when more
 # than one bug in ten is missed. -a: all detectors, not only until the first that finds it.
 #
-# Detectors, in this order: stress (stress.c under ThreadSanitizer), unit (tests of the parts concerned, under
-# ThreadSanitizer), asan (stress.c under AddressSanitizer), sim (all seeds, under AddressSanitizer).
-# BUILD is where the copy is; ROUNDS (25) how long stress runs.
+# Detectors, in this order: threads (the simulation with threads), races (the same under ThreadSanitizer), stress
+# (stress.c under ThreadSanitizer), unit (tests of the parts concerned, under ThreadSanitizer), asan (stress.c under
+# AddressSanitizer), sim (all seeds of the simulation with one thread, under AddressSanitizer).
+# BUILD is where the copy is; SEEDS (2000) of each scenario of the simulation with threads; ROUNDS (25) how long stress
+# runs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 build=${BUILD:-$root/build/mutants}
 rounds=${ROUNDS:-25}
+seeds=${SEEDS:-2000}
+detectors="threads races stress unit asan sim"
 jobs=${JOBS:-1}
 tree=$build/tree
 units="actor object timer socket pair reqrep inproc ipc"
@@ -32,6 +36,11 @@ configure() {
     [ -e "$build/$1/build.ninja" ] ||
         cmake -S "$tree" -B "$build/$1" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
             -DSP_SANITIZE="$2" -DSP_TESTS=ON >"$build/$1.configure.log" 2>&1
+}
+
+# NAME SANITIZER: builds the simulation with threads, which has all that it needs linked in.
+compile_threads() {
+    configure "$1" "$2" && cmake --build "$build/$1" -j "$jobs" --target sim_threads_test >"$build/$1.log" 2>&1
 }
 
 # NAME SANITIZER TARGET...: builds what is wanted, and stress.
@@ -65,6 +74,14 @@ run_detector() {
     local unit
 
     case $1 in
+    threads)
+        compile_threads plain "" || return 2
+        detect plain 300 "$build/plain/tests/sim/threads_test" 1 "$seeds"
+        ;;
+    races)
+        compile_threads tsan thread || return 2
+        detect tsan 300 "$build/tsan/tests/sim/threads_test" 1 $((seeds / 20))
+        ;;
     stress)
         compile tsan thread || return 2
         detect tsan 150 "$build/tsan/stress" all "$rounds"
@@ -95,7 +112,7 @@ reason() {
         return
         ;;
     esac
-    grep -oE 'WARNING: ThreadSanitizer: [^(]*|ERROR: AddressSanitizer: [a-z-]*|runtime error: .*|^stress .*|^hangs in .*|\[  FAILED  \] [a-z_0-9]+|core/[a-z_]+\.c:[0-9]+: .*' \
+    grep -oE 'WARNING: ThreadSanitizer: [^(]*|^simulation: .*|ERROR: AddressSanitizer: [a-z-]*|runtime error: .*|^stress .*|^hangs in .*|\[  FAILED  \] [a-z_0-9]+|core/[a-z_]+\.c:[0-9]+: .*|^(Segmentation fault|Aborted|Bus error)' \
         "$build/detect.log" | head -1 | grep . || echo "$what ends with $died"
 }
 
@@ -114,7 +131,7 @@ mkdir -p "$tree"
 plugins=$(cd "$tree" && ls -d plugins/*/ transports/*/ | xargs -n 1 basename | tr '\n' ' ')
 started=$(date +%s)
 printf '%-30s' "(no bug)"
-for detector in stress unit asan sim; do
+for detector in $detectors; do
     begin=$(date +%s)
     if run_detector $detector; then
         printf ' %s: well (%d s)' $detector $(($(date +%s) - begin))
@@ -136,7 +153,7 @@ for mutant in "$@"; do
         continue
     fi
     seen=0
-    for detector in stress unit asan sim; do
+    for detector in $detectors; do
         begin=$(date +%s)
         run_detector $detector
         case $? in

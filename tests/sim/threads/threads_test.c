@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -72,9 +73,28 @@ static void check_memory(void)
     sim_check_freed();
 }
 
+/// What cmocka catches and would go on after, in the child too.
+static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS};
+static struct sigaction before_cmocka[sizeof(deadly) / sizeof(deadly[0])];
+
+static void signals_keep(void)
+{
+    for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++) {
+        (void)sigaction(deadly[i], NULL, &before_cmocka[i]);
+    }
+}
+
+static void signals_restore(void)
+{
+    for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++) {
+        (void)sigaction(deadly[i], &before_cmocka[i], NULL);
+    }
+}
+
 /// One run, in a process of its own.
 static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
 {
+    signals_restore();
     (void)alarm(ALARM);
     sim_on_fail(replay_hint);
     sp__platform = &sim_platform;
@@ -162,6 +182,7 @@ int main(int argc, char **argv)
     bool named = argc > 1 && strtoull(argv[1], NULL, 10) == 0;
     size_t n = 0;
 
+    signals_keep();
     test.program = argv[0];
     test.result = mmap(NULL, sizeof(*test.result), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
