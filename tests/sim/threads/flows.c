@@ -208,7 +208,7 @@ static void flow_pair(bool close)
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(2000));
     }
-    sim_patience(500);
+    sim_patience(80);
     flow_connect(s);
     flow_run(&f[0], &sending, &receiving);
     if (f[1].senders > 0) {
@@ -301,7 +301,7 @@ static void reqrep_scenario(void)
     (void)scenario_start((int)sim_pick(4) % 3);
     rep = scenario_open("rep");
     SIM_CHECK(sp_listen(rep, url, &l) == SP_OK);
-    sim_patience(cuts ? 5000 : 500);
+    sim_patience(cuts ? 300 : 80);
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(2000));
     }

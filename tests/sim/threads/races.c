@@ -122,7 +122,7 @@ static void close_scenario(void)
     race.url = scenario_url(sim_once_in(2), 0);
     race.s[0] = scenario_open("pair");
     race.s[1] = scenario_open("pair");
-    sim_patience(500);
+    sim_patience(80);
     SIM_CHECK(sp_listen(race.s[0], race.url, NULL) == SP_OK);
     SIM_CHECK(sp_dial(race.s[1], race.url, NULL, sim_once_in(2) ? SP_NONBLOCK : 0) == SP_OK);
     if (sim_once_in(3)) {
@@ -213,7 +213,7 @@ static void dial_scenario(void)
 
     (void)scenario_start((int)sim_pick(3));
     race.url = scenario_url(sim_once_in(2), 0);
-    sim_patience(2000);
+    sim_patience(200);
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(1000));
     }
@@ -243,7 +243,7 @@ static void fini_scenario(void)
     race.url = scenario_url(sim_once_in(2), 0);
     race.s[0] = scenario_open("pair");
     race.s[1] = scenario_open("pair");
-    sim_patience(1000);
+    sim_patience(80);
     SIM_CHECK(sp_listen(race.s[0], race.url, NULL) == SP_OK);
     SIM_CHECK(sp_dial(race.s[1], race.url, NULL, 0) == SP_OK);
     for (unsigned i = 1 + (unsigned)sim_pick(4); i > 0; i--) {

@@ -176,6 +176,17 @@ static void table_unpark(struct sp__parker *p)
     sim_wake(p);
 }
 
+static void table_relax(unsigned round)
+{
+    (void)round;
+    sim_yield(); // Whom it looks for runs on another CPU.
+}
+
+static unsigned table_cpus(void)
+{
+    return sim_cpus();
+}
+
 static int table_thread_start(void **thread, const struct sp__thread_attr *attr,
                               void (*fn)(void *arg), void *arg)
 {
@@ -300,6 +311,8 @@ const struct sp_platform sim_platform = {
     .choose = table_choose,
     .park = table_park,
     .unpark = table_unpark,
+    .relax = table_relax,
+    .cpus = table_cpus,
     .thread_start = table_thread_start,
     .thread_join = sim_join,
     .poller_open = table_poller_open,

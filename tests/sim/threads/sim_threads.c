@@ -21,10 +21,9 @@
 #define THREADS_MAX 32
 #define HELD_MAX 8
 #define TRAIL 64
-#define STEP_NS 20
 #define STEPS_MAX UINT64_C(3000000) // of a run; more is a livelock
 #define JUMP_MAX (50 * SP__MS)      // as long as a thread may well be held up
-#define ALONE_MAX 20000             // steps after which a thread that others wait for is the last
+#define STARVED 20000 // steps after which a thread that can run has its turn, whatever its rank
 
 enum sim_way { SIM_WALK, SIM_RANK, SIM_STALL, SIM_WAYS };
 enum sim_state { SIM_READY, SIM_BLOCKED, SIM_OVER };
@@ -42,6 +41,7 @@ struct sim_thread {
     bool timed_out;
     uint64_t rank;    ///< the highest goes first
     uint64_t until;   ///< stalled before this step
+    uint64_t seen;    ///< step at which it last ran, or could run again
     const char *file; ///< where it was last
     int line;
     struct {
@@ -67,14 +67,17 @@ static struct {
     uint64_t every;      ///< walk: steps between choices, on average
     uint64_t span;       ///< rank: choices are within as many steps
     uint64_t changes;    ///< rank: that are left
+    uint64_t high;       ///< rank: the next highest one
     uint64_t low;        ///< rank: the next lowest one
     uint64_t salt;       ///< stall: which places
     uint64_t places;     ///< stall: one place in as many
     uint64_t stall;      ///< stall: steps
     uint64_t jump;       ///< step of the next time jump
     uint64_t jump_every; ///< 0: none
-    uint64_t since;      ///< step at which the current thread got its turn
+    uint64_t hungry;     ///< step at which somebody may be starved
     uint64_t switches;
+    unsigned cpus;
+    int64_t step_ns; ///< what a step takes
     int64_t now;
     int64_t due; ///< the first deadline of who is blocked
     int64_t idle;
@@ -208,19 +211,42 @@ static void expire(void)
 
         if (t->state == SIM_BLOCKED && t->deadline <= sim.now) {
             t->state = SIM_READY;
+            t->seen = sim.step;
             t->timed_out = true;
         }
     }
     find_due();
 }
 
+/// Whoever can run and was left out for too long.
+static struct sim_thread *starved(void)
+{
+    struct sim_thread *found = NULL;
+
+    sim.hungry = sim.step + STARVED;
+    for (unsigned i = 0; i < sim.n; i++) {
+        struct sim_thread *t = &sim.thread[i];
+
+        if (t->state == SIM_READY && t != sim.current && t->seen + STARVED <= sim.step) {
+            found = t;
+            t->seen = sim.step;
+            t->until = 0;
+            t->rank = sim.high++;
+        }
+    }
+    return found;
+}
+
 /// One of those that can run and are not stalled; of the stalled ones if there is no other.
 static struct sim_thread *choose(void)
 {
     struct sim_thread *able[THREADS_MAX];
-    struct sim_thread *best = NULL;
+    struct sim_thread *best = sim.step >= sim.hungry ? starved() : NULL;
     unsigned n = 0;
 
+    if (best != NULL) {
+        return best;
+    }
     for (unsigned stalled = 0; n == 0 && stalled < 2; stalled++) {
         for (unsigned i = 0; i < sim.n; i++) {
             struct sim_thread *t = &sim.thread[i];
@@ -271,7 +297,6 @@ static void wait_turn(struct sim_thread *me)
 static void give_turn(struct sim_thread *to)
 {
     sim.current = to;
-    sim.since = sim.step;
     sim.switches++;
     note((uint64_t)(to - sim.thread) + (sim.step << 8));
     __atomic_store_n(&to->turn, 1, __ATOMIC_RELEASE);
@@ -282,6 +307,7 @@ static void pass_to(struct sim_thread *to)
 {
     struct sim_thread *me = sim.current;
 
+    me->seen = sim.step;
     if (to != me) {
         give_turn(to);
         wait_turn(me);
@@ -311,7 +337,15 @@ static void decide(struct sim_thread *me)
         sim.changes -= sim.changes > 0;
     }
     plan();
-    sim.since = sim.step;
+    pass_to(choose_or_wait());
+}
+
+void sim_yield(void)
+{
+    SIM_POINT();
+    if (sim.way == SIM_RANK) {
+        sim.current->rank = sim.low--;
+    }
     pass_to(choose_or_wait());
 }
 
@@ -352,7 +386,7 @@ void sp__sim_point(const char *file, int line)
     }
     me->file = file;
     me->line = line;
-    sim.now += STEP_NS;
+    sim.now += sim.step_ns;
     sim.step++;
     sim.trail[sim.step % TRAIL].thread = me;
     sim.trail[sim.step % TRAIL].file = file;
@@ -366,8 +400,10 @@ void sp__sim_point(const char *file, int line)
     if (sim.now >= sim.due) {
         expire();
     }
-    if (sim.step >= sim.next || sim.step - sim.since > ALONE_MAX) {
+    if (sim.step >= sim.next) {
         decide(me);
+    } else if (sim.step >= sim.hungry) {
+        pass_to(choose_or_wait());
     } else if (sim.way == SIM_STALL) {
         maybe_stall(me, file, line);
     }
@@ -403,6 +439,7 @@ void sim_wake(const void *on)
 
         if (t->state == SIM_BLOCKED && t->on == on) {
             t->state = SIM_READY;
+            t->seen = sim.step;
             any = true;
         }
     }
@@ -517,6 +554,7 @@ static struct sim_thread *thread_new(const char *name)
     t->rank = UINT64_MAX / 2 + sim_pick(1000000);
     t->deadline = SP__NEVER;
     t->file = "its start";
+    t->seen = sim.step;
     return t;
 }
 
@@ -569,9 +607,13 @@ void sim_begin(uint64_t seed)
     sim.changes = 1 + sim_pick(12);
     sim.span = 50 * pick_scale(200);
     sim.low = UINT64_MAX / 2 - 1;
+    sim.high = UINT64_MAX / 2 + 1000000;
+    sim.hungry = STARVED;
     sim.salt = sim_random();
     sim.places = 10 + 10 * pick_scale(16);
     sim.stall = 10 * pick_scale(200);
+    sim.cpus = 1 + (unsigned)sim_pick(4);
+    sim.step_ns = 1 + (int64_t)pick_scale(64);
     plan();
     sim.active = true;
 }
@@ -600,6 +642,11 @@ void sim_jumps(uint64_t n)
 {
     sim.jump_every = n;
     sim.jump = n > 0 ? sim.step + 1 + sim_pick(2 * n) : UINT64_MAX;
+}
+
+unsigned sim_cpus(void)
+{
+    return sim.cpus;
 }
 
 int64_t sim_now(void)

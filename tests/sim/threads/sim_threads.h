@@ -62,6 +62,8 @@ void *sim_spawn(const char *name, void (*fn)(void *arg), void *arg);
 void sim_join(void *thread);
 /// Another thread may go first, or many steps by others come in between.
 #define SIM_POINT() sp__sim_point(__FILE__, __LINE__)
+/// The others first.
+void sim_yield(void);
 /// Lets virtual time pass; wakes nobody and is woken by nobody.
 void sim_sleep(int64_t ns);
 
@@ -70,6 +72,7 @@ void sim_sleep(int64_t ns);
 bool sim_block(const char *why, const void *on, int64_t deadline);
 void sim_wake(const void *on);
 int64_t sim_now(void);
+unsigned sim_cpus(void); ///< of the run: 1 to 4
 uint64_t sim_random(void);
 
 extern const struct sp_platform sim_platform;
