@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// "edgefd://NAME": inproc whose readiness goes through the poller, by simulated file descriptors.
+/// "edgefd://NAME": a transport between sockets of the process that has file descriptors, simulated
+/// ones: what is written is queued, and harvested after the poller reported an edge, as with tcp.
 #ifndef SP_TEST_EDGE_NET_H
 #define SP_TEST_EDGE_NET_H
 

@@ -113,6 +113,16 @@ static void table_free(void *p)
     free(b->memory);
 }
 
+void sim_ordered_before(void *at)
+{
+    __tsan_release(at);
+}
+
+void sim_ordered_after(void *at)
+{
+    __tsan_acquire(at);
+}
+
 void *sim_calloc(size_t n, size_t size)
 {
     void *p = table_alloc(n * size, 16);

@@ -203,6 +203,16 @@ static void find_due(void)
     }
 }
 
+/// It can run from now on; one of a higher rank does so at once.
+static void ready(struct sim_thread *t)
+{
+    t->state = SIM_READY;
+    t->seen = sim.step;
+    if (sim.way == SIM_RANK && t->rank > sim.current->rank) {
+        sim.hungry = sim.step;
+    }
+}
+
 /// Whoever waited until now can run.
 static void expire(void)
 {
@@ -210,8 +220,7 @@ static void expire(void)
         struct sim_thread *t = &sim.thread[i];
 
         if (t->state == SIM_BLOCKED && t->deadline <= sim.now) {
-            t->state = SIM_READY;
-            t->seen = sim.step;
+            ready(t);
             t->timed_out = true;
         }
     }
@@ -438,8 +447,7 @@ void sim_wake(const void *on)
         struct sim_thread *t = &sim.thread[i];
 
         if (t->state == SIM_BLOCKED && t->on == on) {
-            t->state = SIM_READY;
-            t->seen = sim.step;
+            ready(t);
             any = true;
         }
     }

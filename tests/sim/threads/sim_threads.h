@@ -78,6 +78,9 @@ uint64_t sim_random(void);
 extern const struct sp_platform sim_platform;
 /// From now on the library cannot start a thread.
 void sim_refuse_threads(void);
+/// For ThreadSanitizer: what was done before the one is ordered before what follows the other.
+void sim_ordered_before(void *at);
+void sim_ordered_after(void *at);
 /// What plugins that are linked in have in place of calloc and free.
 void *sim_calloc(size_t n, size_t size);
 void sim_free(void *p);

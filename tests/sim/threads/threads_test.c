@@ -38,6 +38,10 @@
 #define SEEDS_WHY ""
 #endif
 
+#ifdef SIM_COVERAGE
+void __gcov_dump(void);
+#endif
+
 static struct {
     const struct scenario *scenario[SCENARIOS_MAX];
     unsigned n;
@@ -102,6 +106,9 @@ static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
     s->run();
     check_memory();
     sim_end(test.result);
+#ifdef SIM_COVERAGE
+    __gcov_dump();
+#endif
     _exit(0);
 }
 
