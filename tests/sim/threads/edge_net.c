@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// The transport with edges. Nothing here has a point in its middle but the raising of an edge,
-/// which comes last: so nothing needs a lock, as nothing in a kernel that is called does.
+/// which comes last, and calls of the host: so nothing needs a lock but the listener that a dialler
+/// tells of its connection.
 #include "edge_net.h"
 
 #include "sim_threads.h"
@@ -39,6 +40,10 @@ struct edge_pipe {
 };
 
 static struct edge_ep *edge_table;
+static pthread_mutex_t edge_lock = PTHREAD_MUTEX_INITIALIZER; // who is in the table, stays there
+
+#define LOCK() (void)sp__sim_lock(&edge_lock, __FILE__, __LINE__)
+#define UNLOCK() (void)sp__sim_unlock(&edge_lock, __FILE__, __LINE__)
 
 static void edge_tell(const struct edge_link *link, unsigned side, unsigned ready)
 {
@@ -118,12 +123,14 @@ static void edge_ep_close(void *self)
 {
     struct edge_ep *ep = self;
 
+    LOCK();
     for (struct edge_ep **at = &edge_table; *at != NULL; at = &(*at)->next) {
         if (*at == ep) {
             *at = ep->next;
             break;
         }
     }
+    UNLOCK();
     while (ep->waiting != NULL) {
         struct edge_link *link = ep->waiting;
 
@@ -141,28 +148,38 @@ static int edge_watch(struct edge_link *link, unsigned me, struct edge_pipe *pip
     return link->host->pipe_watch(ref, link->side[me].fd);
 }
 
+/// Queues a connection at whoever listens. False: nobody does.
+static bool edge_call(const struct edge_ep *ep, struct edge_link *link)
+{
+    struct edge_ep *to;
+    struct edge_link **at;
+
+    LOCK();
+    to = edge_find(ep->name);
+    if (to != NULL) {
+        for (at = &to->waiting; *at != NULL; at = &(*at)->next) {
+        }
+        *at = link;
+        ep->host->ep_ready(to->ref);
+    }
+    UNLOCK();
+    return to != NULL;
+}
+
 static int edge_dial(void *self, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 {
     struct edge_ep *ep = self;
-    struct edge_ep *to = edge_find(ep->name);
-    struct edge_link *link;
-    struct edge_link **at;
+    struct edge_link *link = sim_calloc(1, sizeof(*link));
 
     (void)cause;
-    if (to == NULL) {
-        return -ECONNREFUSED;
-    }
-    link = sim_calloc(1, sizeof(*link));
     link->host = ep->host;
     link->refs = 2;
-    for (at = &to->waiting; *at != NULL; at = &(*at)->next) {
+    if (!edge_call(ep, link)) {
+        sim_free(link);
+        return -ECONNREFUSED;
     }
-    *at = link;
-    ep->host->ep_hold(to->ref);
-    (void)edge_watch(link, 0, pipe, ref);
-    ep->host->ep_ready(to->ref);
-    ep->host->ep_drop(to->ref);
-    return SP_OK;
+    // What was told before there is an fd is seen by the handshake, which looks first.
+    return edge_watch(link, 0, pipe, ref);
 }
 
 static int edge_accept(void *self, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
