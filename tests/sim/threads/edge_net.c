@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /// The transport with edges. Nothing here has a point in its middle but the raising of an edge,
-/// which comes last, and calls of the host: so nothing needs a lock but the listener that a dialler
-/// tells of its connection.
+/// which comes last, and calls of the host: so nothing needs a lock but the table of names.
 #include "edge_net.h"
 
 #include "sim_threads.h"
@@ -40,7 +39,7 @@ struct edge_pipe {
 };
 
 static struct edge_ep *edge_table;
-static pthread_mutex_t edge_lock = PTHREAD_MUTEX_INITIALIZER; // who is in the table, stays there
+static pthread_mutex_t edge_lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define LOCK() (void)sp__sim_lock(&edge_lock, __FILE__, __LINE__)
 #define UNLOCK() (void)sp__sim_unlock(&edge_lock, __FILE__, __LINE__)
@@ -108,15 +107,18 @@ static struct edge_ep *edge_find(const char *name)
 static int edge_listen(void *self, sp_bound *bound, sp_cause *cause)
 {
     struct edge_ep *ep = self;
+    int rc = -EADDRINUSE;
 
     (void)bound;
     (void)cause;
-    if (edge_find(ep->name) != NULL) {
-        return -EADDRINUSE;
+    LOCK();
+    if (edge_find(ep->name) == NULL) {
+        ep->next = edge_table;
+        edge_table = ep;
+        rc = SP_OK;
     }
-    ep->next = edge_table;
-    edge_table = ep;
-    return SP_OK;
+    UNLOCK();
+    return rc;
 }
 
 static void edge_ep_close(void *self)
@@ -185,13 +187,18 @@ static int edge_dial(void *self, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 static int edge_accept(void *self, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 {
     struct edge_ep *ep = self;
-    struct edge_link *link = ep->waiting;
+    struct edge_link *link;
 
     (void)cause;
+    LOCK();
+    link = ep->waiting;
+    if (link != NULL) {
+        ep->waiting = link->next;
+    }
+    UNLOCK();
     if (link == NULL) {
         return SP_EAGAIN;
     }
-    ep->waiting = link->next;
     return edge_watch(link, 1, pipe, ref);
 }
 

@@ -2,6 +2,7 @@
 /// Messages: all arrive, once, in each sender's order, whoever sends and receives them.
 #include "scenario.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define SENDERS_MAX 3
@@ -60,17 +61,22 @@ static void flow_send(void *arg)
     unsigned who = f->next++;
 
     for (unsigned i = 0; i < f->count;) {
-        sp_msg *m = flow_msg(f, who, i);
+        sp_msg *m[3];
+        unsigned n = 1 + (unsigned)sim_pick(3);
         int flags = flow_flags(f);
-        int rc = sp_sendmsg(f->from, m, flags);
+        int rc;
 
-        SIM_CHECK(rc == SP_OK || rc == SP_ETIMEDOUT ||
-                  (flags != 0 && (rc == SP_EAGAIN || rc == SP_ENOPEER)));
-        if (rc == SP_OK) {
-            i++;
-        } else {
-            sp_msg_release(m);
+        n = n < f->count - i ? n : f->count - i;
+        for (unsigned k = 0; k < n; k++) {
+            m[k] = flow_msg(f, who, i + k);
         }
+        rc = sp_sendmsgs(f->from, m, n, flags);
+        SIM_CHECK((rc > 0 && rc <= (int)n) || rc == SP_ETIMEDOUT ||
+                  (flags != 0 && (rc == SP_EAGAIN || rc == SP_ENOPEER)));
+        for (unsigned k = rc > 0 ? (unsigned)rc : 0; k < n; k++) {
+            sp_msg_release(m[k]);
+        }
+        i += rc > 0 ? (unsigned)rc : 0;
     }
 }
 
@@ -155,6 +161,17 @@ static bool flow_over(const struct flow *f)
     return n == f->senders * f->count;
 }
 
+/// The user's code takes long.
+static int flow_on_pipe_long(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
+{
+    (void)s;
+    (void)p;
+    (void)ev;
+    (void)arg;
+    sim_sleep((int64_t)sim_pick(500) * 1000);
+    return 0;
+}
+
 /// The user's code waits until the messages are there: then others must do all that they need.
 static int flow_on_pipe(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
 {
@@ -202,8 +219,8 @@ static void flow_pair(bool close)
     if (close || f[0].senders + f[0].receivers + f[1].senders + f[1].receivers > APPS_MAX) {
         f[1].senders = 0; // One direction.
     }
-    if (threads > 1 && sim_once_in(3)) {
-        SIM_CHECK(sp_on_pipe(s[0], flow_on_pipe, &f[0]) == SP_OK);
+    if (sim_once_in(3)) {
+        SIM_CHECK(sp_on_pipe(s[0], threads > 1 ? flow_on_pipe : flow_on_pipe_long, &f[0]) == SP_OK);
     }
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(2000));
@@ -249,8 +266,11 @@ static void reqrep_ask(void *arg)
     struct asker *a = arg;
 
     for (unsigned i = 0; i < a->count; i++) {
-        unsigned got;
+        unsigned got = UINT_MAX;
 
+        if (sim_once_in(4)) {
+            SIM_CHECK(sp_send(a->s, &got, sizeof(got), 0) == SP_OK); // Given up by the next one.
+        }
         SIM_CHECK(sp_send(a->s, &i, sizeof(i), 0) == SP_OK);
         SIM_CHECK(sp_recv(a->s, &got, sizeof(got), 0) == sizeof(got));
         SIM_CHECK(got == i);
