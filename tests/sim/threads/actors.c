@@ -304,7 +304,7 @@ static void boxes_scenario(void)
         apps_join(&apps);
     }
     while (!boxes_done(NULL)) {
-        (void)sp__wait(SP__NEVER, sim_once_in(2) ? SP__SLEEP : (int64_t)sim_pick(20) - 1);
+        (void)sp__wait(SP__NEVER, (int64_t)sim_pick(20) - 1, sim_once_in(2));
     }
     apps_join(&apps);
     boxes_end();

@@ -228,7 +228,6 @@ static int edge_harvest(void *self, sp_batch *in, size_t max, unsigned ready)
     struct edge_pipe *pipe = self;
     struct edge_link *link = pipe->link;
     struct edge_side *side = &link->side[pipe->me];
-    bool full = side->in.n >= ROOM_MAX;
     size_t n = 0;
 
     (void)ready;
@@ -239,7 +238,10 @@ static int edge_harvest(void *self, sp_batch *in, size_t max, unsigned ready)
     if (n == 0 && link->closed) {
         return SP_ECLOSED;
     }
-    if (full && n > 0) {
+    if (side->in.n == 0 && !link->closed) {
+        sim_fd_lower(side->fd, SP_READY_IN);
+    }
+    if (n > 0) {
         edge_tell(link, 1 - pipe->me, SP_READY_OUT);
     }
     return (int)n;
@@ -258,6 +260,9 @@ static int edge_submit(void *self, sp_batch *out)
     for (sp_msg *m; to->in.n < ROOM_MAX && (m = sp_batch_pop(out)) != NULL; any = true) {
         sp_msg_header_turn(m);
         sp_batch_push(&to->in, m);
+    }
+    if (out->head != NULL) {
+        sim_fd_lower(link->side[pipe->me].fd, SP_READY_OUT);
     }
     if (any) {
         bool more = out->head != NULL;

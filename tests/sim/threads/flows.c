@@ -7,11 +7,11 @@
 
 #define SENDERS_MAX 3
 #define MESSAGES_MAX 16        // of a sender
-#define LONG_MAX (4 << 20)     // bytes of a long message
+#define LONG_BYTES (4 << 20)   // bytes of a long message
 #define RESEND_NEVER (1 << 30) // ms
 
 /// Long messages share this; where in it a message begins says which one it is.
-static char flow_bytes[LONG_MAX + 256];
+static char flow_bytes[LONG_BYTES + 256];
 
 /// One direction between two sockets.
 struct flow {
@@ -130,7 +130,7 @@ static void flow_begin(struct flow *f, sp_socket from, sp_socket to)
     f->count = 1 + (unsigned)sim_pick(MESSAGES_MAX);
     f->nonblock = sim_once_in(4);
     // Of long ones very few fit into any queue on the way.
-    f->len = sim_once_in(2) ? 0 : (size_t)LONG_MAX >> (2 * sim_pick(4));
+    f->len = sim_once_in(2) ? 0 : (size_t)LONG_BYTES >> (2 * sim_pick(4));
     if (sim_once_in(3)) {
         SIM_CHECK(sp_set_int(from.id, "send-timeout", 1) == SP_OK);
         SIM_CHECK(sp_set_int(to.id, "recv-timeout", 1) == SP_OK);

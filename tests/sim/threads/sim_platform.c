@@ -5,7 +5,7 @@
 /// the wait that they end.
 #include "sim_threads.h"
 
-#include <sp/types.h>
+#include <sp/plugin.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +40,9 @@ static struct {
     struct {
         bool used;
         bool watched;
-        unsigned edge;
+        bool out;       ///< readiness to write is reported
+        unsigned level; ///< ready now
+        unsigned edge;  ///< and not reported
         void *target;
     } fd[FDS_MAX];
     int fds;
@@ -186,9 +188,9 @@ static void table_unpark(struct sp__parker *p)
     sim_wake(p);
 }
 
-static void table_relax(unsigned round)
+static void table_relax(bool give_way)
 {
-    (void)round;
+    (void)give_way;
     sim_yield(); // Whom it looks for runs on another CPU.
 }
 
@@ -224,17 +226,32 @@ static void table_poller_close(void)
 {
 }
 
+/// What is ready is reported (again) from here on.
+static void watch_as(int fd, void *target, bool out)
+{
+    __tsan_release(&table);
+    table.fd[fd - 1].watched = true;
+    table.fd[fd - 1].out = out;
+    table.fd[fd - 1].target = target;
+    table.fd[fd - 1].edge = table.fd[fd - 1].level;
+    if (table.fd[fd - 1].edge != 0) {
+        sim_wake(&table.woken);
+    }
+}
+
 static int table_watch(int fd, void *target)
 {
     SIM_POINT();
     SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].used && !table.fd[fd - 1].watched);
-    __tsan_release(&table);
-    table.fd[fd - 1].watched = true;
-    table.fd[fd - 1].target = target;
-    if (table.fd[fd - 1].edge != 0) {
-        sim_wake(&table.woken);
-    }
+    watch_as(fd, target, true);
     return SP_OK;
+}
+
+static void table_watch_out(int fd, void *target, bool out)
+{
+    SIM_POINT();
+    SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].watched);
+    watch_as(fd, target, out);
 }
 
 static void table_unwatch(int fd)
@@ -242,6 +259,19 @@ static void table_unwatch(int fd)
     SIM_POINT();
     SIM_CHECK(fd > 0 && fd <= table.fds && table.fd[fd - 1].watched);
     table.fd[fd - 1].watched = false;
+}
+
+/// What there is to report about an fd.
+static unsigned take_edge(int at)
+{
+    unsigned edge = table.fd[at].edge;
+
+    if (!table.fd[at].watched) {
+        return 0;
+    }
+    table.fd[at].edge = 0;
+    // A hang-up cannot be masked.
+    return table.fd[at].out || (edge & SP_READY_HUP) != 0 ? edge : edge & ~(unsigned)SP_READY_OUT;
 }
 
 /// Takes what is ready, beginning anywhere.
@@ -252,11 +282,11 @@ static int take_ready(struct sp__ready *out, int max)
 
     for (int i = 0; i < table.fds && n < max; i++) {
         int at = (first + i) % table.fds;
+        unsigned edge = take_edge(at);
 
-        if (table.fd[at].watched && table.fd[at].edge != 0) {
+        if (edge != 0) {
             out[n].target = table.fd[at].target;
-            out[n++].ready = table.fd[at].edge;
-            table.fd[at].edge = 0;
+            out[n++].ready = edge;
         }
     }
     return n;
@@ -304,10 +334,16 @@ void sim_fd_raise(int fd, unsigned ready)
         return;
     }
     __tsan_release(&table);
+    table.fd[fd - 1].level |= ready;
     table.fd[fd - 1].edge |= ready;
     if (table.fd[fd - 1].watched) {
         sim_wake(&table.woken);
     }
+}
+
+void sim_fd_lower(int fd, unsigned ready)
+{
+    table.fd[fd - 1].level &= ~ready;
 }
 
 const struct sp_platform sim_platform = {
@@ -328,6 +364,7 @@ const struct sp_platform sim_platform = {
     .poller_open = table_poller_open,
     .poller_close = table_poller_close,
     .watch = table_watch,
+    .watch_out = table_watch_out,
     .unwatch = table_unwatch,
     .poller_wait = table_poller_wait,
     .poller_wake = table_poller_wake,

@@ -89,9 +89,11 @@ size_t sim_blocks(size_t size);
 /// Whether somebody wrote to memory that was given back.
 void sim_check_freed(void);
 
-/// Simulated file descriptors: an edge (SP_READY_…) is reported to whoever watches, once.
+/// Simulated file descriptors: readiness (SP_READY_…) that rises is reported to whoever watches,
+/// once; what has not fallen meanwhile is reported again when the watch changes.
 int sim_fd_new(void);
 void sim_fd_free(int fd);
 void sim_fd_raise(int fd, unsigned ready);
+void sim_fd_lower(int fd, unsigned ready);
 
 #endif
