@@ -11,7 +11,7 @@
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
 #   make model      lets Spin verify the models of tests/model, in less than 3 minutes (doc/models.md)
 #   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 2 minutes
-#   make mutants    plants twelve bugs, one at a time, and shows which test finds each: about 7 minutes
+#   make mutants    plants twelve bugs, one at a time, and shows which test finds each: about 10 minutes
 #   make clean
 
 PREFIX  ?= /usr/local

@@ -155,10 +155,11 @@ void scenario_check_rest(sp_socket sock)
 
 void apps_add(struct apps *a, void (*fn)(void *arg), void *arg)
 {
+    static unsigned made;
     char name[SIM_NAME];
 
     SIM_CHECK(a->n < APPS_MAX);
-    (void)snprintf(name, sizeof(name), "app-%u", a->n + 1);
+    (void)snprintf(name, sizeof(name), "app-%u", ++made);
     a->thread[a->n++] = sim_spawn(name, fn, arg);
 }
 
