@@ -243,12 +243,13 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
 }
 
 /// Gives input its credit back, by the quarter: what is owed is never so much that input stops
-/// while nothing is on its way.
+/// while nothing is on its way. All of it when the protocol stops taking: how much a peer can send
+/// to a socket that does not receive must not depend on how it came.
 static void pipe_grant(struct sp__pipe *p)
 {
     int64_t owed = p->rx_owed;
 
-    if (owed < SP__RX_WINDOW / 4) {
+    if (owed == 0 || (owed < SP__RX_WINDOW / 4 && p->held.head == NULL)) {
         return;
     }
     p->rx_owed = 0;
