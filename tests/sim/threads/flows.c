@@ -2,6 +2,8 @@
 /// Messages: all arrive, once, in each sender's order, whoever sends and receives them.
 #include "scenario.h"
 
+#include "core/socket.h"
+
 #include <limits.h>
 #include <string.h>
 
@@ -343,9 +345,66 @@ static void reqrep_scenario(void)
     scenario_stop();
 }
 
+/* ------------------------------------------------------------------ Room */
+
+struct filler {
+    sp_socket s;
+    unsigned accepted;
+};
+
+static void room_fill(void *arg)
+{
+    struct filler *f = arg;
+
+    for (unsigned refused = 0; refused < 3;) {
+        int rc = sp_send(f->s, "x", 1, SP_NONBLOCK);
+
+        SIM_CHECK(rc == SP_OK || rc == SP_EAGAIN);
+        f->accepted += rc == SP_OK;
+        refused = rc == SP_OK ? 0 : refused + 1;
+        if (rc == SP_EAGAIN || sim_once_in(8)) {
+            sim_sleep(SP__MS);
+        }
+    }
+}
+
+/// How many messages a peer takes that does not receive depends on its queues, and not on who ran
+/// when: whoever stays below that may close, and loses nothing.
+static void room_scenario(void)
+{
+    int threads = 1 + (int)sim_pick(2);
+    struct apps apps = {0};
+    struct filler f = {0};
+    sp_socket to;
+    unsigned send = 1 + (unsigned)sim_pick(40);
+    unsigned recv = 1 + (unsigned)sim_pick(40);
+    const char *url = scenario_url(false, 0);
+
+    if (scenario_start(threads) == 0) {
+        scenario_stop(); // Nobody would take over what the sender leaves.
+        return;
+    }
+    f.s = scenario_open("pair");
+    to = scenario_open("pair");
+    SIM_CHECK(sp_set_int(f.s.id, "send-buffer", send) == SP_OK);
+    SIM_CHECK(sp_set_int(to.id, "recv-buffer", recv) == SP_OK);
+    SIM_CHECK(sp_listen(to, url, NULL) == SP_OK);
+    SIM_CHECK(sp_dial(f.s, url, NULL, 0) == SP_OK);
+    apps_add(&apps, room_fill, &f);
+    apps_join(&apps);
+    scenario_check_rest(f.s);
+    scenario_check_rest(to);
+    if (f.accepted != send + recv + SP__RX_WINDOW) {
+        sim_fail("%u messages were accepted, room is for %u", f.accepted,
+                 send + recv + SP__RX_WINDOW);
+    }
+    scenario_stop();
+}
+
 const struct scenario scenarios_flow[] = {
     {"flow", flow_scenario},
     {"linger", linger_scenario},
     {"reqrep", reqrep_scenario},
+    {"room", room_scenario},
     {NULL, NULL},
 };
