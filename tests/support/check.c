@@ -355,7 +355,17 @@ int check_fds(void)
 
 int check_threads(void)
 {
-    return count_dir("/proc/self/task");
+    int n = -1;
+
+    // A thread that was joined is listed for a moment longer: count until it stays the same.
+    for (int same = 0; same < 20; same++) {
+        int now = count_dir("/proc/self/task");
+
+        same = now == n ? same : 0;
+        n = now;
+        (void)poll(NULL, 0, 1);
+    }
+    return n;
 }
 
 /* ------------------------------------------------------------------ Hand-made peers */
