@@ -302,6 +302,9 @@ static void tx_on_event(struct sp__event *ev)
     unsigned bits;
 
     bits = atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);
+    if (p->tx_over) {
+        return; // What was not written is the socket's actor's by now.
+    }
     if ((bits & SP__TX_EAGER) != 0) {
         p->tx_eager = true;
     }

@@ -12,7 +12,7 @@
  * BUG_END_BIT, which the code had: a bit of `tx_ev`, whose node may stand before them, since it
  * was posted for something else already.
  *
- * map: H1 core/pipe.c sp__pipe_send `sp__post_batch(&p->tx, &p->tx_port, &one);`
+ * map: H1 core/pipe_io.c sp__pipe_output `sp__post_batch(&p->tx, &p->tx_port, &p->out);`
  * map: H2 core/pipe.c sp__pipe_shut `sp__post(&p->tx_end);`
  * map: H3 core/pipe.c sp__pipe_flush `sp__pipe_cmd_tx(p, SP__TX_EAGER);`
  * map: H4 core/pipe_io.c sp__pipe_cmd_tx `atomic_fetch_or_explicit(&p->tx_cmd, bits, memory_order_release);`
@@ -24,6 +24,7 @@
  * map: H10 core/pipe_io.c sp__pipe_ready `atomic_load_explicit(&p->tx_want, memory_order_seq_cst)`
  * map: H11 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: H12 core/pipe.c pipe_return_unsent `memset(&p->txq, 0, sizeof(p->txq));`
+ * map: H13 core/pipe_io.c tx_on_event `if (p->tx_over) {`
  *
  * Merged: a drain of the mailbox is a queue that is read one by one; the input actor has halted
  * already.
@@ -31,6 +32,7 @@
  * run: proven
  * run: proven -DNO_END
  * run: broken -DBUG_END_BIT
+ * run: broken -DBUG_LOOK_AFTER_END
  * run: broken -DNO_END -DBUG_WANT_LATE
  */
 #define MESSAGES 3
@@ -134,8 +136,15 @@ active proctype Output() {
             fi
 #else
             if
-            :: !over && txq > 0 -> submit()
-            :: else
+#ifndef BUG_LOOK_AFTER_END
+            :: over /* H13 */
+#endif
+            :: else ->
+                assert(!taken);
+                if
+                :: txq > 0 && !over -> submit()
+                :: else
+                fi
             fi
 #endif
         :: e == END -> over = true; halted = true
