@@ -19,7 +19,7 @@
  * map: E9 core/ctx_send.c credit_wait `if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {`
  * map: E10 core/ctx_send.c credit_wait `sp__waiter_add(&c->senders, &w);`
  * map: E11 core/ctx_send.c credit_wait `now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);`
- * map: E12 core/ctx_send.c credit_wait `!sp__wait(deadline)`
+ * map: E12 core/ctx_send.c credit_wait `!sp__sock_block(c->sock, deadline)`
  * map: E13 core/ctx_send.c credit_wait `if (w.queued) {`
  * map: E14 core/ctx_send.c credit_wait `if (c->senders == NULL) {`
  * map: E15 core/ctx.c sp__ctx_shut `t = sp__waiter_pop(&c->senders);`

@@ -22,10 +22,10 @@
  * map: G12 core/sched.c sp__watch_close `busy = sched.poller_busy;`
  * map: G13 core/sched.c sp__watch_close `sched.zombies = w;`
  * map: G14 core/sched.c sp__watch_close `sp__drop(w->obj);`
- * map: G15 core/sched.c sched_poll `w->ready(w, ready[i].ready);`
- * map: G16 core/sched.c sched_poll `zombies = sched.zombies;`
+ * map: G15 core/sched.c sched_polled `w->ready(w, ready[i].ready);`
+ * map: G16 core/sched.c sched_polled `zombies = sched.zombies;`
  * map: G17 core/sched.c zombies_drop `sp__drop(w->obj);`
- * map: G18 core/sched.c sched_idle `sched.poller_busy = true;`
+ * map: G18 core/sched.c poller_take `sched.poller_busy = true;`
  * map: G19 core/pipe.c pipe_gone `sp__drop(&p->obj); // The socket's.`
  * map: G20 core/actor.c event_dispatch `atomic_exchange_explicit(&ev->posted, false`
  *

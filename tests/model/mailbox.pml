@@ -23,14 +23,14 @@
  * map: A12 core/sched.c sched_alert `sched.idle = idle->idle_next;`
  * map: A13 core/sched.c shared_take `sched.head = a->link;`
  * map: A14 core/sched.c sched_idle `if (sched.head != NULL || sched.stop) {`
- * map: A15 core/sched.c sched_idle `sched.idle = t;`
+ * map: A15 core/sched.c sched_sleep `sched.idle = t;`
  * map: A16 core/sched.c sched_run `local_push(t, a);`
  * map: A17 core/platform_linux.c linux_park `__atomic_compare_exchange_n(&p->token, &seen, 0`
  * map: A18 core/platform_linux.c linux_park `__atomic_compare_exchange_n(&p->token, &seen, 2`
  * map: A19 core/platform_linux.c linux_park `futex_wait(&p->token, 2, deadline);`
  * map: A20 core/platform_linux.c linux_unpark `__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2`
  * map: A21 core/actor.c actor_take `atomic_compare_exchange_strong_explicit(&a->inbox, &idle, NULL, memory_order_acquire`
- * map: A22 core/actor.c sp__actor_run `a->hand_port->handle(a->hand_port, &hand);`
+ * map: A22 core/actor.c actor_run_hand `a->hand_port->handle(a->hand_port, &hand);`
  *
  * Merged: load and compare-and-swap of a push are one step. One that succeeds found the word that
  * it had read, and the node was nobody else's before; that the word may have changed in between

@@ -11,28 +11,29 @@
  *
  * map: B1 core/sched.c sched_alert `if (idle != NULL) {`
  * map: B2 core/sched.c sched_alert `} else if (sched.poller_asleep) {`
- * map: B3 core/sched.c sched_alert `} else if (sched.count == 0 || sched.waiting > START_BACKLOG) {`
+ * map: B3 core/sched.c sched_alert `} else if (sched.count == sched.in_user || shared_waiting() > START_BACKLOG) {`
  * map: B4 core/sched.c sched_alert `sp__platform->poller_wake();`
  * map: B5 core/sched.c shared_push `sched_alert();`
- * map: B6 core/sched.c sched_cover `(sched.poller_busy && sched.head == NULL)`
- * map: B7 core/sched.c sched_cover `worker_start();`
- * map: B8 core/sched.c sched_run `local_flush(t);`
- * map: B9 core/sched.c sched_poll `int64_t next = sp__timers_next();`
- * map: B10 core/sched.c sched_poll `sp__platform->poller_wait(ready, POLL_MAX`
- * map: B11 core/sched.c sched_poll `w->ready(w, ready[i].ready);`
- * map: B12 core/sched.c sched_poll `(void)sp__timers_fire(sp__now());`
- * map: B13 core/sched.c sched_poll `sched.poller_asleep = false;`
+ * map: B6 core/sched.c sched_cover `} else if (!sched.poller_busy || sched.head != NULL || corks) {`
+ * map: B7 core/sched.c sched_cover `covered = worker_start() || sched.count > sched.in_user;`
+ * map: B8 core/sched.c sched_run_user `local_flush(t);`
+ * map: B9 core/sched.c poller_lie_down `int64_t next = sp__timers_next();`
+ * map: B10 core/sched.c sched_poll_sleep `sp__platform->poller_wait(ready, POLL_MAX`
+ * map: B11 core/sched.c sched_polled `w->ready(w, ready[i].ready);`
+ * map: B12 core/sched.c sched_polled `(void)sp__timers_fire(sp__now());`
+ * map: B13 core/sched.c sched_polled `sched.poller_asleep = false;`
  * map: B14 core/sched.c sched_idle `if (sched.head != NULL || sched.stop) {`
- * map: B15 core/sched.c sched_idle `sched.poller_asleep = true;`
- * map: B16 core/sched.c sched_idle `(void)sp__platform->park(&t->parker, deadline);`
- * map: B17 core/sched.c sched_glance `mine = !sched.poller_busy;`
- * map: B18 core/sched.c sp__poller_kick `asleep = sched.poller_asleep;`
+ * map: B15 core/sched.c poller_lie_down `sched.poller_asleep = true;`
+ * map: B16 core/sched.c sched_sleep `(void)sp__platform->park(&t->parker, deadline);`
+ * map: B17 core/sched.c sched_glance `mine = poller_take(t);`
+ * map: B18 core/sched.c sp__poller_kick `late = sched.poller_asleep && due < sched.poller_until;`
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
- * map: B20 core/timer.c sp__timer_arm `sp__poller_kick();`
+ * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
  * map: B21 core/sched.c sp__need_worker `worker_start();`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
- * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
+ * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn),
+ * workers that end for want of work, corks; helpers and the guard are in help.pml.
  *
  * run: proven -DNO_USER
  * run: proven
@@ -69,6 +70,8 @@
 chan queue = [6] of { byte };
 bool idle[3], token[3], started[3];
 byte count;
+byte users;             /* workers in the user's code */
+bool near;              /* poller_until: a timer is armed, or it does not wait */
 bool busy, asleep;      /* poller_busy, poller_asleep */
 bool wake;              /* the eventfd */
 byte edges, raised;     /* readiness that nobody read; all there was */
@@ -99,7 +102,7 @@ inline alert() {
                 :: asleep -> asleep = false; pw = true
                 :: else ->
                     if
-                    :: count == 0 || len(queue) > BACKLOG -> start()
+                    :: count == users || len(queue) > BACKLOG -> start()
                     :: else
                     fi
                 fi
@@ -123,16 +126,16 @@ inline alerted() {
     }
 }
 
-/* B9-B13. `busy` was set by the caller. `forever`: sleeps until something comes. */
-inline poll(forever) {
-    d_step { pollers++; assert(pollers == 1); near = armed || !forever } /* B9: a deadline, or none */
-    d_step { near = near || token[me]; token[me] = false }
+/* B10-B13. `busy`, `near` and `asleep` were set by the caller. */
+inline poll() {
+    d_step { pollers++; assert(pollers == 1); soon = near }
+    d_step { soon = soon || token[me]; token[me] = false }
     atomic { /* B10 */
-        (wake || edges > 0 || near) ->
+        (wake || edges > 0 || soon) ->
         wake = false;
         mine = mine + edges;
         edges = 0;
-        near = false
+        soon = false
     }
     d_step { /* B12 */
         if
@@ -146,7 +149,7 @@ inline poll(forever) {
 
 proctype Worker(byte me) {
     byte wk = NONE, mine, a; /* mine: actors that the reports scheduled here */
-    bool pw, near, glanced, user, ok;
+    bool pw, soon, glanced, user, ok;
 
     started[me];
 loop:
@@ -158,10 +161,11 @@ loop:
 #ifdef BUG_GLANCE
             ok = true;
 #endif
+            near = near || ok;
             busy = true
         }
         if
-        :: ok -> ok = false; poll(false)
+        :: ok -> ok = false; poll()
         :: else
         fi
     :: true
@@ -197,18 +201,19 @@ loop:
             alerted()
         :: else
         fi;
+        users++;
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
             if
 #ifdef BUG_COVER_POLLS_ONLY
             :: busy
 #else
-            :: busy && len(queue) == 0
-            :: busy && len(queue) > 0 -> alert()
+            :: busy && count > users && len(queue) == 0
+            :: busy && count > users && len(queue) > 0 -> alert()
 #endif
             :: else ->
                 if
-                :: idle[0] || idle[1] || idle[2] -> alert()
+                :: count > users && (idle[0] || idle[1] || idle[2]) -> alert()
                 :: else -> start()
                 fi
             fi
@@ -218,6 +223,7 @@ loop:
         /* The user's function waits for something that the other work brings. */
 in_user:
         done == ALL;
+        users--;
         goto loop
     :: else
     fi;
@@ -236,7 +242,7 @@ in_user:
         fi;
 #endif
         if
-        :: !busy -> busy = true; ok = true /* B15 */
+        :: !busy -> busy = true; ok = true; near = armed /* B9, B15 */
 #ifndef BUG_ASLEEP_LATE
             ; asleep = true
 #endif
@@ -249,7 +255,7 @@ in_user:
 #ifdef BUG_ASLEEP_LATE
         asleep = true;
 #endif
-        poll(true);
+        poll();
         goto loop
     :: else
     fi;
@@ -272,7 +278,7 @@ proctype Application() {
 #ifndef THREE
     armed = true; /* B19 */
 #ifndef BUG_NO_KICK
-    d_step { pw = asleep; asleep = false; wk = NONE } /* B18, B20 */
+    d_step { pw = asleep && !near; asleep = asleep && near; wk = NONE } /* B18, B20 */
     alerted();
 #endif
 #endif

@@ -16,7 +16,7 @@
  * map: D7 core/ctx_recv.c rx_wait `if (c->local.head == NULL && rx_allowed(c) == SP_OK) {`
  * map: D8 core/ctx_recv.c rx_wait `sp__waiter_add(&c->receivers, &w);`
  * map: D9 core/ctx_recv.c rx_wait `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
- * map: D10 core/ctx_recv.c rx_wait `in_time = sp__wait(deadline)`
+ * map: D10 core/ctx_recv.c rx_wait `in_time = sp__sock_block(c->sock, deadline)`
  * map: D11 core/ctx_recv.c rx_wait `if (w.queued) {`
  * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(c);`
  * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
