@@ -11,6 +11,7 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->owner = owner;
     a->user_code = user_code;
     a->hand = (sp_batch){NULL, NULL, 0};
+    SP__TRACE(A0, a, owner);
 }
 
 static void event_dispatch(struct sp__port *port, sp_batch *nodes)
@@ -22,8 +23,11 @@ static void event_dispatch(struct sp__port *port, sp_batch *nodes)
     // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that
     // what a poster wrote before a post that did nothing is seen.
     (void)atomic_exchange_explicit(&ev->posted, false, memory_order_acq_rel);
+    SP__TRACE(A9, ev, owner);
+    SP__TRACE(A10, ev, 0);
     ev->handle(ev);
     if (owner != NULL) {
+        SP__TRACE(G10, ev, owner);
         sp__drop(owner);
     }
 }
@@ -51,9 +55,11 @@ static bool actor_take(struct sp__actor *a, struct sp__port *port, const sp_batc
                                                  memory_order_relaxed)) {
         return false;
     }
+    SP__TRACE(A21, a, nodes->head);
     a->hand = *nodes;
     a->hand_port = port;
     sp__hold(a->owner);
+    SP__TRACE(A4, a, 0);
     sp__schedule(a);
     return true;
 }
@@ -63,12 +69,16 @@ static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__
 {
     struct sp__node *head = atomic_load_explicit(&a->inbox, memory_order_relaxed);
 
+    SP__TRACE(A1, a, oldest);
+    SP__TRACE(A2, a, newest);
     do {
         oldest->next = head == SP__IDLE ? NULL : head;
     } while (!atomic_compare_exchange_weak_explicit(&a->inbox, &head, newest, memory_order_acq_rel,
                                                     memory_order_relaxed));
+    SP__TRACE(A3, a, head);
     if (head == SP__IDLE) {
         sp__hold(a->owner);
+        SP__TRACE(A4, a, 0);
         sp__schedule(a);
     }
 }
@@ -98,8 +108,12 @@ void sp__post(struct sp__event *ev)
     sp_batch only = {(sp_msg *)&ev->node, (sp_msg *)&ev->node, 1};
 
     // acq_rel: see event_dispatch.
-    if (!atomic_exchange_explicit(&ev->posted, true, memory_order_acq_rel)) {
+    bool was = atomic_exchange_explicit(&ev->posted, true, memory_order_acq_rel);
+
+    SP__TRACE(A8, ev, was);
+    if (!was) {
         if (ev->owner != NULL) {
+            SP__TRACE(G9, ev, ev->owner);
             sp__hold(ev->owner);
         }
         if (!actor_take(ev->actor, &ev->port, &only)) {
@@ -132,9 +146,11 @@ static struct sp__node *actor_drain(struct sp__actor *a)
     struct sp__node *list = atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire);
     struct sp__node *ordered = NULL;
 
+    SP__TRACE(A5, a, list);
     while (list != NULL) {
         struct sp__node *next = list->next;
 
+        SP__TRACE(A6, a, list);
         list->next = ordered;
         ordered = list;
         list = next;
@@ -147,6 +163,7 @@ static void actor_run_hand(struct sp__actor *a)
 {
     sp_batch hand = a->hand;
 
+    SP__TRACE(A22, a, hand.head);
     a->hand.head = NULL;
     if (atomic_load_explicit(&a->inbox, memory_order_relaxed) == NULL) {
         a->hand_port->handle(a->hand_port, &hand);
@@ -171,8 +188,10 @@ bool sp__actor_run(struct sp__actor *a)
     }
     if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
                                                  memory_order_relaxed)) {
+        SP__TRACE(A7, a, empty);
         return true;
     }
+    SP__TRACE(A7, a, empty);
     sp__drop(owner);
     return false;
 }

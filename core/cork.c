@@ -25,6 +25,7 @@ static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, siz
                           memory_order_relaxed);
     // seq_cst, against sched_look: the guard that ends sees this cork, or we see below that it has.
     atomic_store_explicit(&t->cork, a, memory_order_seq_cst);
+    SP__TRACE(A23, a, 0);
     if (!sp__guard_corks() && sp__cork_take(t) != NULL) {
         return false;
     }
@@ -33,11 +34,15 @@ static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, siz
 
 struct sp__actor *sp__cork_take(struct sp__thread *t)
 {
+    struct sp__actor *a;
+
     // Acquire: what is in the actor's hand, when the guard takes it; relaxed look first.
     if (atomic_load_explicit(&t->cork, memory_order_relaxed) == NULL) {
         return NULL;
     }
-    return atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);
+    a = atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);
+    SP__TRACE(A24, a, 0);
+    return a;
 }
 
 bool sp__uncork(void)

@@ -56,6 +56,8 @@ int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state)
     c->tx_port.handle = sp__ctx_on_tx;
     sp__event_init(&c->space, &s->actor, NULL, ctx_on_space);
     atomic_init(&c->rxq, NULL);
+    SP__TRACE(D0, c, 0);
+    SP__TRACE(E0, c, 0);
     if (pthread_mutex_init(&c->lock, NULL) != 0) {
         return SP_ENOMEM;
     }
@@ -63,6 +65,7 @@ int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state)
         int64_t n = sp__option(&s->opt.send_buffer);
 
         atomic_init(&c->credit, 2 * (n > 0 ? n : 1));
+        SP__TRACE(E0, c, 2 * (n > 0 ? n : 1));
     }
     return SP_OK;
 }
@@ -75,8 +78,10 @@ void sp__ctx_shut(struct sp__ctx *c)
         (void)pthread_mutex_lock(&c->lock);
         atomic_store_explicit(&c->closed, true, memory_order_relaxed);
         t = sp__waiter_pop(&c->receivers);
+        SP__TRACE(D17, c, t);
         if (t == NULL) {
             t = sp__waiter_pop(&c->senders);
+            SP__TRACE(E15, c, t);
         }
         (void)pthread_mutex_unlock(&c->lock);
         if (t != NULL) {
@@ -95,6 +100,7 @@ void sp__ctx_purge(struct sp__ctx *c)
     sp__ctx_publish(c);
     (void)pthread_mutex_lock(&c->lock);
     do {
+        SP__TRACE(D20, c, c->local.n);
         sp_batch_join(&all, &c->local);
     } while (sp__ctx_pull(c));
     (void)pthread_mutex_unlock(&c->lock);
@@ -109,5 +115,7 @@ void sp__ctx_purge(struct sp__ctx *c)
 
 void sp__ctx_fini(struct sp__ctx *c)
 {
+    SP__TRACE(D18, c, 0);
+    SP__TRACE(E18, c, 0);
     (void)pthread_mutex_destroy(&c->lock);
 }

@@ -74,12 +74,14 @@ bool sp__ctx_pull(struct sp__ctx *c)
     // Acquire: pairs with the release of every push in the list. Only this side ever makes a list
     // NULL.
     list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);
+    SP__TRACE(D6, c, list);
     while (list != NULL) {
         struct sp__node *next = list->next;
 
         sp_batch_unpop(&c->local, (sp_msg *)list);
         list = next;
     }
+    SP__TRACE(D19, c, c->local.n);
     return true;
 }
 
@@ -96,8 +98,10 @@ static struct sp__thread *rx_pass_on(struct sp__ctx *c)
         (atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING, memory_order_seq_cst,
                                                  memory_order_relaxed) ||
          none == RX_WAITING)) {
+        SP__TRACE(D13, c, none);
         return NULL;
     }
+    SP__TRACE(D14, c, c->receivers->thread);
     return sp__waiter_pop(&c->receivers);
 }
 
@@ -116,15 +120,19 @@ void sp__ctx_publish(struct sp__ctx *c)
         n->next = newest;
         newest = n;
     }
+    SP__TRACE(D1, c, c->delivered.n);
     memset(&c->delivered, 0, sizeof(c->delivered));
     head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
     do {
         oldest->next = head == RX_WAITING ? NULL : head;
     } while (!atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_release,
                                                     memory_order_relaxed));
+    SP__TRACE(D2, c, head);
+    SP__TRACE(D3, c, newest);
     if (head == RX_WAITING) {
         (void)pthread_mutex_lock(&c->lock);
         t = sp__waiter_pop(&c->receivers);
+        SP__TRACE(D4, c, t);
         (void)pthread_mutex_unlock(&c->lock);
         if (t != NULL) {
             sp__thread_wake(t);
@@ -164,6 +172,7 @@ static sp_msg *rx_first(struct sp__ctx *c)
             return m;
         }
         (void)sp_batch_pop(&c->local);
+        SP__TRACE(D20, c, 1);
         sp__count(&c->stale, m->header_len != SP__MSG_FAILURE);
         rx_made_room(c, sp__msg(m)->cost);
         sp_batch_push(&c->trash, m);
@@ -176,6 +185,7 @@ static sp_msg *rx_take(struct sp__ctx *c)
     sp_msg *m = sp_batch_pop(&c->local);
     uint32_t flags = c->sock->ops->flags;
 
+    SP__TRACE(D16, c, 1);
     if ((flags & SP_PROTO_REPLIES) != 0) {
         c->may_reply = true;
         c->reply_len = m->header_len;
@@ -233,18 +243,23 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
     }
     (void)pthread_mutex_lock(&c->lock);
     if (c->local.head == NULL && rx_allowed(c) == SP_OK) {
+        SP__TRACE(D7, c, c->local.n);
         sp__waiter_add(&c->receivers, &w);
+        SP__TRACE(D8, c, w.thread);
         if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING,
                                                      memory_order_seq_cst, memory_order_relaxed) &&
             none != RX_WAITING) {
             sp__waiter_remove(&c->receivers, &w);
         }
+        SP__TRACE(D9, c, none);
     }
     in_time = !w.queued;
     (void)pthread_mutex_unlock(&c->lock);
     if (!in_time) {
         in_time = sp__sock_block(c->sock, deadline) || sp__now() < deadline;
+        SP__TRACE(D10, c, in_time);
         (void)pthread_mutex_lock(&c->lock);
+        SP__TRACE(D11, c, w.queued);
         if (w.queued) {
             sp__waiter_remove(&c->receivers, &w);
         } else {
@@ -252,6 +267,7 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
         }
         if (!in_time) {
             next = rx_pass_on(c);
+            SP__TRACE(D12, c, next);
         }
         (void)pthread_mutex_unlock(&c->lock);
     }
@@ -286,6 +302,7 @@ static int rx_take_failure(struct sp__ctx *c)
     sp_msg *m = sp_batch_pop(&c->local);
     int err = (int)(int64_t)sp__msg(m)->pipe;
 
+    SP__TRACE(D16, c, 1);
     c->asking = false;
     sp_batch_push(&c->trash, m);
     return sp__fail_code(err, "receive");
@@ -307,6 +324,7 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
         if (rc == SP_OK && rx_first(c) != NULL) {
             rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
             next = rx_pass_on(c);
+            SP__TRACE(D15, c, next);
             rx_unlock(c);
             if (next != NULL) {
                 sp__thread_wake(next);

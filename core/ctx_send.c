@@ -17,11 +17,14 @@ static bool credit_take(struct sp__ctx *c, uint32_t cost)
 
     do {
         if (now >> 1 <= 0) {
+            SP__TRACE(E1, c, now);
             return false;
         }
         // Acquire: what the grant was given for (a queue that shrank) is seen.
     } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost,
                                                     memory_order_acquire, memory_order_relaxed));
+    SP__TRACE(E2, c, now);
+    SP__TRACE(E16, c, now - 2 * (int64_t)cost);
     return true;
 }
 
@@ -31,11 +34,14 @@ static void credit_wake(struct sp__ctx *c)
     int64_t n = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;
     struct sp__thread *t = NULL;
 
+    SP__TRACE(E5, c, n);
     do {
         (void)pthread_mutex_lock(&c->lock);
         t = n > 0 ? sp__waiter_pop(&c->senders) : NULL;
+        SP__TRACE(E6, c, t);
         if (c->senders == NULL) {
             (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
+            SP__TRACE(E7, c, 0);
         }
         (void)pthread_mutex_unlock(&c->lock);
         if (t != NULL) {
@@ -49,6 +55,8 @@ void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
 {
     int64_t before = atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst);
 
+    SP__TRACE(E3, c, before);
+    SP__TRACE(E4, c, before + 2 * credit);
     if ((before & 1) != 0 && (before >> 1) + credit > 0) {
         credit_wake(c);
     }
@@ -65,18 +73,23 @@ static int credit_wait(struct sp__ctx *c, int64_t deadline)
     }
     (void)pthread_mutex_lock(&c->lock);
     if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+        SP__TRACE(E9, c, 0);
         (void)pthread_mutex_unlock(&c->lock);
         return SP_OK; // The caller looks and finds it closed.
     }
     sp__waiter_add(&c->senders, &w);
+    SP__TRACE(E10, c, w.thread);
     now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
+    SP__TRACE(E11, c, now);
     (void)pthread_mutex_unlock(&c->lock);
     if (now >> 1 <= 0 && !sp__sock_block(c->sock, deadline) && sp__now() >= deadline) {
         now = 0;
     } else {
         now = 1;
     }
+    SP__TRACE(E12, c, now);
     (void)pthread_mutex_lock(&c->lock);
+    SP__TRACE(E13, c, w.queued);
     if (w.queued) {
         sp__waiter_remove(&c->senders, &w);
     } else {
@@ -84,6 +97,7 @@ static int credit_wait(struct sp__ctx *c, int64_t deadline)
     }
     if (c->senders == NULL) {
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
+        SP__TRACE(E14, c, 0);
     }
     (void)pthread_mutex_unlock(&c->lock);
     return now != 0 ? SP_OK : SP_ETIMEDOUT;

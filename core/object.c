@@ -47,6 +47,7 @@ void sp__object_init(struct sp__object *obj, enum sp__kind kind,
     obj->kind = kind;
     atomic_init(&obj->refs, 1);
     obj->destroy = destroy;
+    SP__TRACE(F0, obj, kind);
     atomic_fetch_add_explicit(&retired.count, 1, memory_order_relaxed);
 }
 
@@ -86,6 +87,7 @@ void sp__reclaim(void)
                     atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;
         struct sp__object **list = used ? &keep : &dead;
 
+        SP__TRACE(F12, obj, used);
         todo = obj->retired;
         obj->retired = *list;
         *list = obj;
@@ -97,6 +99,7 @@ void sp__reclaim(void)
 
         dead = obj->retired;
         atomic_fetch_sub_explicit(&retired.listed, 1, memory_order_relaxed);
+        SP__TRACE(F14, obj, 0);
         obj->destroy(obj);
         atomic_fetch_sub_explicit(&retired.count, 1, memory_order_relaxed);
     }
@@ -113,6 +116,7 @@ void sp__drop(struct sp__object *obj)
         now = old == 1 ? OBJECT_RETIRED : old - 1;
     } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,
                                                     memory_order_relaxed));
+    SP__TRACE(F9, obj, old);
     if (now != OBJECT_RETIRED) {
         return;
     }
@@ -120,6 +124,7 @@ void sp__drop(struct sp__object *obj)
         (void)pthread_mutex_lock(&retired.lock);
         obj->retired = retired.head;
         retired.head = obj;
+        SP__TRACE(F11, obj, 0);
         atomic_fetch_add_explicit(&retired.listed, 1, memory_order_relaxed);
         (void)pthread_mutex_unlock(&retired.lock);
     }
@@ -189,6 +194,7 @@ int sp__handle_open(struct sp__object *obj, uint64_t *id)
     atomic_store_explicit(&s->obj, obj, memory_order_relaxed);
     // Release: who reads this id also sees the object and its fields.
     atomic_store_explicit(&s->id, obj->id, memory_order_release);
+    SP__TRACE(F22, obj, obj->id);
     (void)pthread_mutex_unlock(&table.lock);
     return SP_OK;
 }
@@ -204,6 +210,7 @@ bool sp__handle_close(struct sp__object *obj)
                                                               memory_order_relaxed)) {
         return false;
     }
+    SP__TRACE(F7, obj, id);
     (void)pthread_mutex_lock(&table.lock);
     atomic_store_explicit(&s->obj, NULL, memory_order_relaxed);
     s->next_free = table.free_head;
@@ -253,12 +260,15 @@ int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
     hazard = &t->hazard[t->depth];
     o = atomic_load_explicit(&s->obj, memory_order_acquire);
     atomic_store_explicit(hazard, o, memory_order_seq_cst);
+    SP__TRACE(F2, o, id);
     if (o == NULL || atomic_load_explicit(&s->id, memory_order_seq_cst) != id ||
         atomic_load_explicit(&s->obj, memory_order_acquire) != o) {
         atomic_store_explicit(hazard, NULL, memory_order_release);
+        SP__TRACE(F3, o, 0);
         return handle_error(id, kind);
     }
     t->depth++;
+    SP__TRACE(F3, o, id);
     *obj = o;
     return SP_OK;
 }
@@ -269,9 +279,11 @@ void sp__leave(void)
 
     // Release: what the call did is done before the object may be destroyed.
     atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);
+    SP__TRACE(F4, t, t->depth);
     // Something waited for a hazard, perhaps for this one. Relaxed: if not seen now, the next call
     // does.
     if (t->depth == 0 && atomic_load_explicit(&retired.listed, memory_order_relaxed) > 0) {
+        SP__TRACE(F21, t, 0);
         sp__reclaim();
     }
 }

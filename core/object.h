@@ -10,6 +10,8 @@
 #ifndef SP_CORE_OBJECT_H
 #define SP_CORE_OBJECT_H
 
+#include "trace.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,7 +43,9 @@ void sp__object_init(struct sp__object *obj, enum sp__kind kind,
 /// what all did.
 static inline void sp__hold(struct sp__object *obj)
 {
-    atomic_fetch_add_explicit(&obj->refs, 1, memory_order_relaxed);
+    unsigned before = atomic_fetch_add_explicit(&obj->refs, 1, memory_order_relaxed);
+
+    SP__TRACE(F5, obj, before);
 }
 void sp__drop(struct sp__object *obj);
 

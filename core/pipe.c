@@ -125,6 +125,7 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     atomic_store_explicit(&p->state, SP__PIPE_ENDING, memory_order_relaxed);
     p->ops->pipe_close(p->ref.tran);
     sp__pipe_cmd_rx(p, SP__RX_END);
+    SP__TRACE(H2, p, 0);
     sp__post(&p->tx_end);
 }
 
@@ -141,6 +142,7 @@ static void pipe_return_unsent(struct sp__pipe *p)
     struct sp__sock *s = p->sock;
     sp_batch unsent = p->txq;
 
+    SP__TRACE(H12, p, p->txq.n);
     memset(&p->txq, 0, sizeof(p->txq));
     if ((s->ops->flags & SP_PROTO_REQUEUE) != 0 && s->state < SP__SOCK_ENDING) {
         sp_batch_join(&unsent, &s->ctx.pending);

@@ -255,16 +255,22 @@ static void tx_submit(struct sp__pipe *p)
     if (p->tx_over || p->tx_failed) {
         return;
     }
+    SP__TRACE(H11, p, p->txq.n);
     rc = p->ops->submit(p->ref.tran, &p->txq);
+    SP__TRACE(H15, p, p->txq.n);
     if (rc == SP_EAGAIN) {
         // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst:
         // see sp__pipe_ready.
         atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
+        SP__TRACE(H9, p, true);
         tx_quiet(p, false);
+        SP__TRACE(H11, p, p->txq.n);
         rc = p->ops->submit(p->ref.tran, &p->txq);
+        SP__TRACE(H15, p, p->txq.n);
     }
     if (rc != SP_EAGAIN) {
         atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);
+        SP__TRACE(H9, p, false);
     }
     tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
     atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
@@ -273,6 +279,7 @@ static void tx_submit(struct sp__pipe *p)
     tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
     if (rc < 0 && rc != SP_EAGAIN) {
         p->tx_failed = true;
+        SP__TRACE(H14, p, rc);
         atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
         sp__pipe_note(p, SP__NOTE_TX_FAILED);
     }
@@ -289,6 +296,7 @@ static void tx_on_msgs(struct sp__port *port, sp_batch *nodes)
     tx_measure(nodes, &cost, &bytes);
     p->txq_cost += cost;
     p->txq_bytes += bytes;
+    SP__TRACE(H7, p, nodes->n);
     sp_batch_join(&p->txq, nodes);
     if (!busy) {
         tx_submit(p);
@@ -302,7 +310,9 @@ static void tx_on_event(struct sp__event *ev)
     unsigned bits;
 
     bits = atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);
+    SP__TRACE(H5, p, bits);
     if (p->tx_over) {
+        SP__TRACE(H13, p, 0);
         return; // What was not written is the socket's actor's by now.
     }
     if ((bits & SP__TX_EAGER) != 0) {
@@ -324,12 +334,14 @@ static void tx_on_end(struct sp__event *ev)
     struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_end);
 
     p->tx_over = true;
+    SP__TRACE(H6, p, p->txq.n);
     tx_report(p, 0, true);
     sp__pipe_note(p, SP__NOTE_TX_STOPPED);
 }
 
 void sp__pipe_output(struct sp__pipe *p)
 {
+    SP__TRACE(H1, p, p->out.n);
     if (p->passes) {
         tx_on_msgs(&p->tx_port, &p->out);
     } else {
@@ -341,6 +353,7 @@ void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits)
 {
     // Release: pairs with the exchange in tx_on_event.
     (void)atomic_fetch_or_explicit(&p->tx_cmd, bits, memory_order_release);
+    SP__TRACE(H4, p, bits);
     sp__post(&p->tx_ev);
 }
 
@@ -354,6 +367,7 @@ void sp__pipe_ready(struct sp__pipe *p, unsigned ready)
     }
     // seq_cst: see tx_submit.
     if ((ready & SP_READY_OUT) != 0 && atomic_load_explicit(&p->tx_want, memory_order_seq_cst)) {
+        SP__TRACE(H10, p, 1);
         sp__pipe_cmd_tx(p, SP_READY_OUT);
     }
 }
@@ -377,6 +391,7 @@ void sp__pipe_io_init(struct sp__pipe *p)
     tx = p->passes ? &p->sock->actor : &p->tx;
     p->watch.ready = pipe_watch_ready;
     p->tx_port.handle = tx_on_msgs;
+    SP__TRACE(H0, p, 0);
     sp__actor_init(&p->rx, &p->obj, false);
     sp__actor_init(&p->tx, &p->obj, false);
     sp__event_init(&p->rx_ev, &p->rx, NULL, rx_on_event);

@@ -145,6 +145,7 @@ static struct sp__actor *shared_take(void)
         }
         atomic_store_explicit(&sched.waiting, n - 1, memory_order_relaxed);
     }
+    SP__TRACE(A13, a, 0);
     (void)pthread_mutex_unlock(&sched.lock);
     return a;
 }
@@ -169,6 +170,7 @@ static int worker_place(void)
 static void workers_none(void)
 {
     atomic_store_explicit(&sched.max, 0, memory_order_relaxed);
+    SP__TRACE(B26, NULL, 0);
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
         sp__thread_wake(t);
     }
@@ -193,6 +195,7 @@ static bool worker_start(void)
         sched.workers[i].thread = NULL;
     } else {
         sched.count++;
+        SP__TRACE(B22, NULL, sched.count);
     }
     if (rc < 0 && sched.count == 0) {
         sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
@@ -207,13 +210,16 @@ static void sched_alert(void)
     struct sp__thread *idle = sched.idle;
     bool wake_poller = false;
 
+    SP__TRACE(B1, idle, sched.head);
     if (idle != NULL) {
         sched.idle = idle->idle_next;
         idle->idle = false;
     } else if (sched.poller_asleep) {
         sched.poller_asleep = false;
+        SP__TRACE(B2, NULL, 0);
         wake_poller = true;
     } else if (sched.count == sched.in_user || shared_waiting() > START_BACKLOG) {
+        SP__TRACE(B3, NULL, sched.count);
         (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);
@@ -222,6 +228,7 @@ static void sched_alert(void)
         sp__thread_wake(idle);
     } else if (wake_poller) {
         atomic_fetch_add_explicit(&sched.wakes, 1, memory_order_relaxed);
+        SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
 }
@@ -242,7 +249,9 @@ static void shared_push(struct sp__actor *first)
         }
         sched.tail = a;
         atomic_store_explicit(&sched.waiting, shared_waiting() + 1, memory_order_relaxed);
+        SP__TRACE(A11, a, 0);
     }
+    SP__TRACE(B5, NULL, sched.head);
     sched_alert();
 }
 
@@ -285,9 +294,11 @@ static bool sched_cover(void)
     (void)pthread_mutex_lock(&sched.lock);
     sched.in_user++;
     corks = sched.guard == NULL && atomic_load_explicit(&sched.corks, memory_order_relaxed);
+    SP__TRACE(B6, NULL, sched.poller_busy + 2 * corks);
     if (sched_max() == 0) {
         (void)pthread_mutex_unlock(&sched.lock);
     } else if (sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL)) {
+        SP__TRACE(B7, NULL, sched.count);
         covered = worker_start() || sched.count > sched.in_user;
         (void)pthread_mutex_unlock(&sched.lock);
     } else if (!sched.poller_busy || sched.head != NULL || corks) {
@@ -303,6 +314,7 @@ static void sched_uncover(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
     sched.in_user--;
+    SP__TRACE(B27, NULL, sched.in_user);
     (void)pthread_mutex_unlock(&sched.lock);
 }
 
@@ -312,6 +324,7 @@ static void sched_uncover(void)
 static void sched_run(struct sp__thread *t, struct sp__actor *a)
 {
     if (sp__actor_run(a)) {
+        SP__TRACE(A16, a, 0);
         local_push(t, a);
     }
 }
@@ -335,6 +348,7 @@ static void sched_look(bool all)
 static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
 {
     local_flush(t);
+    SP__TRACE(B8, a, 0);
     if (!sched_cover() && atomic_load_explicit(&sched.corks, memory_order_relaxed)) {
         struct sp__actor *corked;
 
@@ -380,6 +394,7 @@ void sp__run_here(bool in_place)
         t->running = false;
     }
     local_flush(t);
+    SP__TRACE(C16, t, 0);
 }
 
 /// Drops the references of watches that were closed while reports were under way.
@@ -388,6 +403,7 @@ static void zombies_drop(struct sp__watch *w)
     while (w != NULL) {
         struct sp__watch *next = w->zombie;
 
+        SP__TRACE(G17, w, w->obj);
         sp__drop(w->obj);
         w = next;
     }
@@ -431,11 +447,15 @@ static int sched_poll_sleep(struct sp__thread *t, struct sp__ready *ready, int64
     // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token
     // here.
     atomic_store_explicit(&t->polling, true, memory_order_seq_cst);
+    SP__TRACE(C8, t, 0);
     if (sp__platform->park(&t->parker, 0)) {
+        SP__TRACE(C9, t, 1);
         deadline = 0;
     }
+    SP__TRACE(B10, t, deadline);
     n = sp__platform->poller_wait(ready, POLL_MAX, deadline);
     atomic_store_explicit(&t->polling, false, memory_order_relaxed);
+    SP__TRACE(C11, t, n);
     return n;
 }
 
@@ -443,6 +463,7 @@ static int sched_poll_sleep(struct sp__thread *t, struct sp__ready *ready, int64
 static void sched_helped(void)
 {
     sched.helped = true;
+    SP__TRACE(C25, sched.guard, sched.head);
     if (sched.guard == NULL || sched.head != NULL) {
         sched_alert();
     } else {
@@ -455,19 +476,24 @@ static void sched_polled(struct sp__thread *t, const struct sp__ready *ready, in
 {
     struct sp__watch *zombies;
 
+    SP__TRACE(B28, t, n);
     // Acquire: pairs with the release in sp__watch_open.
     (void)atomic_load_explicit(&sched.watches, memory_order_acquire);
     for (int i = 0; i < n; i++) {
         struct sp__watch *w = ready[i].target;
 
+        SP__TRACE(G15, w, ready[i].ready);
         w->ready(w, ready[i].ready);
     }
+    SP__TRACE(B12, t, 0);
     (void)sp__timers_fire(sp__now());
     (void)pthread_mutex_lock(&sched.lock);
     sched.poller_busy = false;
     sched.poller_asleep = false;
     sched.poller_worker = false;
+    SP__TRACE(B13, t, 0);
     zombies = sched.zombies;
+    SP__TRACE(G16, zombies, 0);
     sched.zombies = NULL;
     if (!t->worker && sched_max() > 0) {
         sched_helped();
@@ -485,6 +511,7 @@ static bool poller_take(const struct sp__thread *t)
     }
     sched.poller_busy = true;
     sched.poller_worker = t->worker;
+    SP__TRACE(C5, t, t->worker);
     return true;
 }
 
@@ -494,8 +521,10 @@ static int64_t poller_lie_down(int64_t deadline)
 {
     int64_t next = sp__timers_next();
 
+    SP__TRACE(B9, NULL, next);
     sched.poller_asleep = true;
     sched.poller_until = next < deadline ? next : deadline;
+    SP__TRACE(B15, NULL, sched.poller_until);
     return sched.poller_until;
 }
 
@@ -529,6 +558,7 @@ static bool guard_take(struct sp__thread *t, bool *poll)
         return false;
     }
     sched.guard = t;
+    SP__TRACE(B29, t, expects);
     if (expects) {
         sched.helped = false;
         sched.wanted = false;
@@ -545,9 +575,12 @@ static bool sched_sleep(struct sp__thread *t, int64_t deadline)
     t->idle = true;
     t->idle_next = sched.idle;
     sched.idle = t;
+    SP__TRACE(A15, t, 0);
     (void)pthread_mutex_unlock(&sched.lock);
     (void)sp__platform->park(&t->parker, deadline);
+    SP__TRACE(B16, t, 0);
     (void)pthread_mutex_lock(&sched.lock);
+    SP__TRACE(C7, t, t->idle);
     woken = !t->idle;
     if (t->idle) {
         idle_remove(t);
@@ -564,6 +597,7 @@ static bool sched_idle(struct sp__thread *t, int64_t deadline)
     bool ends = false;
 
     (void)pthread_mutex_lock(&sched.lock);
+    SP__TRACE(A14, t, sched.head);
     if (sched.head != NULL || sched.stop) {
         (void)pthread_mutex_unlock(&sched.lock);
         return true;
@@ -585,6 +619,7 @@ static bool sched_idle(struct sp__thread *t, int64_t deadline)
         ends = extra && !woken && !sched.stop && sched.head == NULL && sched.count > 1;
         if (ends) {
             sched.count--;
+            SP__TRACE(B30, t, ends);
             t->place->gone = true; // Here: who counts on being able to start one finds its place.
         }
         (void)pthread_mutex_unlock(&sched.lock);
@@ -595,6 +630,7 @@ static bool sched_idle(struct sp__thread *t, int64_t deadline)
         }
         (void)pthread_mutex_lock(&sched.lock);
         sched.guard = NULL;
+        SP__TRACE(B31, t, 0);
         (void)pthread_mutex_unlock(&sched.lock);
     }
     return !ends;
@@ -607,6 +643,7 @@ static void sched_glance(struct sp__thread *t)
 
     (void)pthread_mutex_lock(&sched.lock);
     mine = poller_take(t);
+    SP__TRACE(B17, t, mine);
     (void)pthread_mutex_unlock(&sched.lock);
     if (mine) {
         sched_poll(t, 0);
@@ -622,6 +659,7 @@ static enum sched_turn sched_turn(struct sp__thread *t, int64_t deadline)
     struct sp__actor *a = NULL;
     bool fair = ++t->turn % FAIR_TURNS == 0;
 
+    SP__TRACE(C20, t, t->turn);
     if (fair) {
         atomic_fetch_add_explicit(&sched.turns, FAIR_TURNS, memory_order_relaxed);
         sched_glance(t);
@@ -656,6 +694,7 @@ static void sched_worker(void *arg)
         // No memory even for its record: as if it could not have been started.
         (void)pthread_mutex_lock(&sched.lock);
         sched.count--;
+        SP__TRACE(B33, NULL, sched.count);
         workers_none();
         (void)pthread_mutex_unlock(&sched.lock);
         return;
@@ -684,12 +723,14 @@ static void sched_pass_on(void)
     struct sp__thread *heir = NULL;
 
     (void)pthread_mutex_lock(&sched.lock);
+    SP__TRACE(C18, NULL, sched.head);
     if (sched.head != NULL) {
         sched_alert();
         return;
     }
     if (!sched.poller_busy && sched.idle != NULL) {
         heir = sched.idle;
+        SP__TRACE(C19, heir, 0);
         sched.idle = heir->idle_next;
         heir->idle = false;
     }
@@ -739,6 +780,7 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
         deadline = poller_lie_down(deadline);
     } else {
         sched.wanted = sched.wanted || poll;
+        SP__TRACE(C27, t, poll);
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (poller) {
@@ -746,6 +788,7 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
         sp__run_here(true);
     } else {
         (void)sp__platform->park(&t->parker, deadline);
+        SP__TRACE(C28, t, 0);
     }
 }
 
@@ -757,18 +800,24 @@ bool sp__wait(int64_t deadline, int64_t spin, bool poll)
     sp__run_here(true); // What this call posted must not sleep with its thread.
     t->sent_to = NULL;
     if (sp__platform->park(&t->parker, 0)) {
+        SP__TRACE(C1, t, 1);
         return true;
     }
+    SP__TRACE(C1, t, 0);
     if (sched_max() == 0) {
         t->running = true;
         (void)sched_turn(t, deadline);
         t->running = false;
         local_flush(t);
+        SP__TRACE(C17, t, 0);
         sched_pass_on();
     } else if (spin != 0 || poll) {
         helper_wait(t, deadline, spin, poll);
     } else {
-        return sp__platform->park(&t->parker, deadline);
+        bool woken = sp__platform->park(&t->parker, deadline);
+
+        SP__TRACE(C23, t, woken);
+        return woken;
     }
     return sp__now() < deadline;
 }
@@ -779,6 +828,7 @@ int sp__drive(int64_t deadline)
     int ran = 0;
     bool more = true;
 
+    SP__TRACE(C24, t, 0);
     t->running = true;
     while (more) {
         ran += sched_turn(t, ran == 0 ? deadline : 0) == TURN_RAN;
@@ -788,6 +838,7 @@ int sp__drive(int64_t deadline)
         (void)pthread_mutex_unlock(&sched.lock);
     }
     t->running = false;
+    SP__TRACE(C17, t, 0);
     sched_pass_on();
     return ran;
 }
@@ -796,6 +847,7 @@ void sp__need_worker(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
     if (sched.count == 0) {
+        SP__TRACE(B21, NULL, sched.count);
         (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);
@@ -807,6 +859,7 @@ void sp__poller_kick(int64_t due)
 
     (void)pthread_mutex_lock(&sched.lock);
     late = sched.poller_asleep && due < sched.poller_until;
+    SP__TRACE(B18, NULL, late);
     if (late) {
         sched.poller_asleep = false;
     }
@@ -815,6 +868,7 @@ void sp__poller_kick(int64_t due)
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (late) {
+        SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
 }
@@ -845,10 +899,12 @@ bool sp__guard_corks(void)
     }
     if (sched.guard == NULL && sched.poller_asleep && sched.poller_worker) {
         sched.poller_asleep = false;
+        SP__TRACE(B32, NULL, 0);
         kick = true;
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (kick) {
+        SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
     return true;
@@ -861,6 +917,7 @@ int sp__watch_open(struct sp__watch *w, int fd)
     int rc;
 
     w->fd = fd;
+    SP__TRACE(G21, w, w->obj);
     sp__hold(w->obj);
     // Release: who gets a report about it sees what it is about (sched_polled); the kernel orders
     // that too, but not so that tools could see it.
@@ -869,6 +926,7 @@ int sp__watch_open(struct sp__watch *w, int fd)
     if (rc < 0) {
         (void)atomic_fetch_sub_explicit(&sched.watches, 1, memory_order_relaxed);
         w->fd = -1;
+        SP__TRACE(G14, w, w->obj);
         sp__drop(w->obj);
         return rc;
     }
@@ -891,18 +949,23 @@ void sp__watch_close(struct sp__watch *w)
         return;
     }
     sp__platform->unwatch(w->fd);
+    SP__TRACE(G11, w, 0);
     w->fd = -1;
     (void)atomic_fetch_sub_explicit(&sched.watches, 1, memory_order_relaxed);
     (void)pthread_mutex_lock(&sched.lock);
     busy = sched.poller_busy;
+    SP__TRACE(G12, w, busy);
     if (busy) {
         w->zombie = sched.zombies;
         sched.zombies = w;
+        SP__TRACE(G13, w, 0);
     }
     (void)pthread_mutex_unlock(&sched.lock);
     if (busy) {
+        SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     } else {
+        SP__TRACE(G14, w, w->obj);
         sp__drop(w->obj);
     }
 }
@@ -914,6 +977,7 @@ int sp__sched_start(int threads)
     atomic_store_explicit(&sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
                           memory_order_relaxed);
     sched.stop = false;
+    SP__TRACE(B0, NULL, threads);
     sp__spin_start(sp__platform->cpus());
     return sp__platform->poller_open();
 }
@@ -924,9 +988,12 @@ void sp__sched_rouse(void)
     for (struct sp__thread *t = sched.idle; t != NULL; t = t->idle_next) {
         t->idle = false;
         sp__platform->unpark(&t->parker);
+        SP__TRACE(B23, t, 0);
     }
     sched.idle = NULL;
+    SP__TRACE(B24, NULL, 0);
     (void)pthread_mutex_unlock(&sched.lock);
+    SP__TRACE(B4, NULL, 0);
     sp__platform->poller_wake();
 }
 
@@ -934,6 +1001,7 @@ void sp__sched_stop(void)
 {
     (void)pthread_mutex_lock(&sched.lock);
     sched.stop = true;
+    SP__TRACE(B25, NULL, 0);
     (void)pthread_mutex_unlock(&sched.lock);
     sp__sched_rouse();
     for (int i = 0; i < WORKERS_MAX; i++) {
@@ -944,6 +1012,7 @@ void sp__sched_stop(void)
     }
     (void)pthread_mutex_lock(&sched.lock);
     sched.count = 0;
+    SP__TRACE(B22, NULL, 0);
     sched.helped = false;
     sched.wanted = false;
     atomic_store_explicit(&sched.corks, false, memory_order_relaxed);

@@ -301,6 +301,7 @@ bool sp__sock_shut(struct sp__sock *s)
     }
     sp__ctx_shut(&s->ctx);
     s->linger_ms = sp__option(&s->opt.linger);
+    SP__TRACE(F17, &s->obj, &s->close_ev);
     sp__post(&s->close_ev);
     sp__run_here(sp__option(&s->opt.in_place) != 0);
     sp__drop(&s->obj); // The table's; the caller's hazard or reference keeps it.

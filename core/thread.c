@@ -4,6 +4,7 @@
 
 #include "cork.h"
 #include "spin.h"
+#include "trace.h"
 
 #include <pthread.h>
 
@@ -88,9 +89,12 @@ void sp__thread_wake(struct sp__thread *t)
 {
     sp__spin_posted(t);
     sp__platform->unpark(&t->parker);
+    SP__TRACE(C13, t, 0);
     // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two
     // sees the other.
     if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {
+        SP__TRACE(C14, t, 0);
+        SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
 }

@@ -63,9 +63,11 @@ static void heap_remove(struct sp__timer *t)
 
 static void heap_publish_next(void)
 {
+    int64_t next = timers.n > 0 ? timers.heap[0]->when : SP__NEVER;
+
     // Relaxed: the poller looks again after a kick.
-    atomic_store_explicit(&timers.next, timers.n > 0 ? timers.heap[0]->when : SP__NEVER,
-                          memory_order_relaxed);
+    atomic_store_explicit(&timers.next, next, memory_order_relaxed);
+    SP__TRACE(B19, NULL, next);
 }
 
 int sp__timer_reserve(void)
@@ -112,6 +114,7 @@ static void timer_handle(struct sp__event *ev)
 
     // An event that was on its way when the owner cancelled or re-armed means nothing.
     if (t->live && sp__now() >= t->due) {
+        SP__TRACE(G8, t, t->due);
         t->live = false;
         t->fire(t);
     }
@@ -124,6 +127,7 @@ void sp__timer_init(struct sp__timer *t, struct sp__actor *a, struct sp__object 
     sp__event_init(&t->ev, a, owner, timer_handle);
     t->owner = owner;
     t->fire = fire;
+    SP__TRACE(G0, t, owner);
 }
 
 void sp__timer_arm(struct sp__timer *t, int64_t due)
@@ -134,6 +138,7 @@ void sp__timer_arm(struct sp__timer *t, int64_t due)
     t->live = true;
     (void)pthread_mutex_lock(&timers.lock);
     t->when = due;
+    SP__TRACE(G1, t, due);
     if (t->pos == 0) {
         sp__hold(t->owner);
         heap_up(timers.n++, t);
@@ -155,15 +160,18 @@ void sp__timer_cancel(struct sp__timer *t)
 {
     bool armed;
 
+    SP__TRACE(G2, t, t->live);
     t->live = false;
     (void)pthread_mutex_lock(&timers.lock);
     armed = t->pos != 0;
+    SP__TRACE(G3, t, armed);
     if (armed) {
         heap_remove(t);
         heap_publish_next();
     }
     (void)pthread_mutex_unlock(&timers.lock);
     if (armed) {
+        SP__TRACE(G4, t, t->owner);
         sp__drop(t->owner);
     }
 }
@@ -177,6 +185,7 @@ int sp__timers_fire(int64_t now)
 {
     int fired = 0;
 
+    SP__TRACE(G23, NULL, now);
     while (sp__timers_next() <= now) {
         struct sp__timer *t = NULL;
         struct sp__object *owner;
@@ -184,6 +193,7 @@ int sp__timers_fire(int64_t now)
         (void)pthread_mutex_lock(&timers.lock);
         if (timers.n > 0 && timers.heap[0]->when <= now) {
             t = timers.heap[0];
+            SP__TRACE(G5, t, now);
             heap_remove(t);
         }
         heap_publish_next();
@@ -193,6 +203,7 @@ int sp__timers_fire(int64_t now)
         }
         owner = t->owner; // Armed timers hold it; the posted event holds it itself.
         sp__post(&t->ev);
+        SP__TRACE(G7, t, owner);
         sp__drop(owner);
         fired++;
     }
