@@ -9,7 +9,8 @@
 #   make format     clang-format over the tree
 #   make bench      beside libnng, libnanomsg, libzmq and the bare system, in less than 10 minutes; results in
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
-#   make model      lets Spin verify the models of tests/model, in less than 3 minutes (doc/models.md)
+#   make model      lets Spin verify the models of tests/model, and replays recorded runs on them: less than 4 minutes
+#                   (doc/models.md)
 #   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 2 minutes
 #   make mutants    plants twelve bugs, one at a time, and shows which test finds each: about 10 minutes
 #   make clean
@@ -27,6 +28,7 @@ endif
 endif
 
 BENCH   ?= --pairs 5
+TRACES  := sim_trace_test
 
 .PHONY: aarch64 bench bench-quick bench-doc all deps deps-test test demo install check model mutants format clean
 
@@ -59,8 +61,11 @@ check:
 	tests/check/headers.sh
 
 model:
-	cmake/install-deps.sh model
+	cmake/install-deps.sh build test model
 	tests/model/run.sh
+	cmake --preset dev
+	cmake --build build/dev -j $(JOBS) --target $(TRACES)
+	for test in $(TRACES:sim_%=%); do build/dev/tests/sim/$$test || exit 1; done
 
 # Not the tests of faults: their many threads and deadlines want a real machine. By hand they run, too.
 aarch64:

@@ -35,7 +35,7 @@ fi
 configure() {
     [ -e "$build/$1/build.ninja" ] ||
         cmake -S "$tree" -B "$build/$1" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
-            -DSP_SANITIZE="$2" -DSP_TESTS=ON >"$build/$1.configure.log" 2>&1
+            -DSP_SANITIZE="$2" -DSP_TESTS=ON -DSP_TRACE=ON >"$build/$1.configure.log" 2>&1
 }
 
 # NAME SANITIZER: builds the simulation with threads, which has all that it needs linked in.
@@ -98,8 +98,8 @@ run_detector() {
         detect asan 150 "$build/asan/stress" all "$rounds"
         ;;
     sim)
-        compile asan address,undefined sim_protocols_test || return 2
-        detect asan 150 "$build/asan/tests/sim/protocols_test"
+        compile asan address,undefined sim_protocols_test sim_trace_test || return 2
+        detect asan 150 "$build/asan/tests/sim/protocols_test" && detect asan 150 "$build/asan/tests/sim/trace_test"
         ;;
     esac
 }

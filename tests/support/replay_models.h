@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/// The machines, one a model.
+#ifndef SP_TEST_REPLAY_MODELS_H
+#define SP_TEST_REPLAY_MODELS_H
+
+#include "replay.h"
+
+extern const struct replay_model replay_mailbox;
+extern const struct replay_model replay_poller;
+extern const struct replay_model replay_drive;
+extern const struct replay_model replay_rxq;
+extern const struct replay_model replay_credit;
+extern const struct replay_model replay_close;
+extern const struct replay_model replay_late;
+extern const struct replay_model replay_pipe;
+
+#endif
