@@ -28,7 +28,7 @@ endif
 endif
 
 BENCH   ?= --pairs 5
-TRACES  := sim_trace_test
+TRACES  := sim_trace_test sim_threads_test
 
 .PHONY: aarch64 bench bench-quick bench-doc all deps deps-test test demo install check model mutants format clean
 

@@ -6,6 +6,7 @@
 
 #include "core/pool.h"
 #include "core/thread.h"
+#include "replay_stats.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -50,7 +51,9 @@ static struct {
     const char *program;
     const struct scenario *running;
     uint64_t seed;
-    struct sim_result *result; ///< shared with the children
+    struct sim_result *result; ///< shared with the children, as `stats`
+    struct replay_stats *stats;
+    struct replay_trace trace; ///< of the child
 } test = {.first = 1};
 
 static void replay_hint(void)
@@ -95,16 +98,31 @@ static void signals_restore(void)
     }
 }
 
+/// What the run did, transition by transition, is what the models say (debug builds).
+static void check_trace(void)
+{
+    if (!replay_judge(test.stats, &test.trace, test.seed)) {
+        sim_fail("not what the models say: %s", replay_why());
+    }
+}
+
 /// One run, in a process of its own.
 static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
 {
+    bool traced;
+
     signals_restore();
     (void)alarm(ALARM);
     sim_on_fail(replay_hint);
     sp__platform = &sim_platform;
     sim_begin(seed);
+    traced = replay_record(&test.trace);
     s->run();
+    replay_record_end();
     check_memory();
+    if (traced) {
+        check_trace();
+    }
     sim_end(test.result);
 #ifdef SIM_COVERAGE
     __gcov_dump();
@@ -175,6 +193,18 @@ static void the_same_seed_gives_the_same_run(void **state)
     }
 }
 
+/// Every model was replayed often enough, and every mapped transition seen.
+static void the_traces_show_every_transition(void **state)
+{
+    (void)state;
+    replay_print(test.stats);
+    if (sizeof(SEEDS_WHY) > 1) {
+        return; // Fewer seeds: see the build without sanitizers.
+    }
+    assert_true(replay_enough(test.stats, "ABCDEFGH"));
+    assert_true(replay_mapping_seen(test.stats, SP_TEST_SOURCE_DIR "/tests/model", "ABCDEFGH"));
+}
+
 static void add_scenarios(const struct scenario *list)
 {
     for (; list->name != NULL; list++) {
@@ -182,18 +212,29 @@ static void add_scenarios(const struct scenario *list)
     }
 }
 
+/// Memory that children share.
+static void *shared(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED) {
+        abort();
+    }
+    return p;
+}
+
 /// Usage: threads_test [[SCENARIO] SEED [COUNT]]
 int main(int argc, char **argv)
 {
-    struct CMUnitTest tests[SCENARIOS_MAX + 1];
+    struct CMUnitTest tests[SCENARIOS_MAX + 2];
     bool named = argc > 1 && strtoull(argv[1], NULL, 10) == 0;
     size_t n = 0;
 
     signals_keep();
     test.program = argv[0];
-    test.result = mmap(NULL, sizeof(*test.result), PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (test.result == MAP_FAILED || scenario_plugins() < 0) {
+    test.result = shared(sizeof(*test.result));
+    test.stats = shared(sizeof(*test.stats));
+    if (scenario_plugins() < 0) {
         (void)fprintf(stderr, "%s\n", sp_error_detail());
         return 1;
     }
@@ -215,6 +256,10 @@ int main(int argc, char **argv)
             tests[n].teardown_func = NULL;
             tests[n++].initial_state = (void *)(uintptr_t)test.scenario[i];
         }
+    }
+    if (argc == 1 && replay_record(&test.trace)) {
+        replay_record_end();
+        tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_traces_show_every_transition);
     }
     return _cmocka_run_group_tests("threads", tests, n, NULL, NULL);
 }
