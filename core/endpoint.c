@@ -37,13 +37,14 @@ static void ep_destroy(struct sp__object *obj)
     (void)__atomic_fetch_sub(&ep->transport->plugin->instances, 1, __ATOMIC_RELAXED);
     sp__timer_unreserve();
     sp__drop(&ep->sock->obj);
-    sp__free(ep->url);
+    sp__free(ep->cause);
     sp__free(ep);
 }
 
 /* ------------------------------------------------------------------ The first dial's result */
 
-/// Tells who waits in sp_dial how it ended; only the first time.
+/// Tells who waits in sp_dial how it ended; only the first time. Without memory for the cause the
+/// code goes alone.
 static void ep_settle(struct sp__ep *ep, int rc, const char *why)
 {
     struct sp__thread *t = NULL;
@@ -52,7 +53,8 @@ static void ep_settle(struct sp__ep *ep, int rc, const char *why)
     if (!ep->settled) {
         ep->settled = true;
         ep->result = rc;
-        (void)snprintf(ep->cause, sizeof(ep->cause), "%s", why != NULL ? why : "");
+        sp__free(ep->cause); // Of an earlier sp_dialer_start.
+        ep->cause = why != NULL && why[0] != '\0' ? sp__strdup(why) : NULL;
         t = sp__waiter_pop(&ep->waiters);
     }
     (void)pthread_mutex_unlock(&ep->sock->lock);
@@ -237,7 +239,7 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
 
     ep->pipes--;
     if (p->err != SP_ECANCELED) {
-        ep_log(ep, SP_LOG_INFO, p->err, p->cause.text);
+        ep_log(ep, SP_LOG_INFO, p->err, p->cause);
     }
     if (p->err != SP_EPEERS) {
         sp__count(&ep->counters[ep_reason(p->err)], 1);
@@ -245,7 +247,7 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
     if (ep->dialer && ep->pipe == p) {
         ep->pipe = NULL;
         ep->backoff = useful ? 0 : ep->backoff;
-        dial_ended(ep, p->err, p->cause.text, was_up);
+        dial_ended(ep, p->err, p->cause, was_up);
     }
 }
 
@@ -256,7 +258,7 @@ void sp__ep_linger(struct sp__ep *ep)
                   "the socket was closed"); // It dials on if there is something to flush.
     } else {
         sp__timer_cancel(&ep->timer);
-        sp__watch_close(&ep->watch);
+        sp__watch_close(&ep->listening->watch);
         ep->transport->ops.ep_close(ep->ref.state);
     }
 }
@@ -271,7 +273,9 @@ void sp__ep_close_now(struct sp__ep *ep)
     ep->closed = true;
     sp__timer_cancel(&ep->timer);
     sp__host_timers_cancel(ep->timers);
-    sp__watch_close(&ep->watch);
+    if (ep->listening != NULL) {
+        sp__watch_close(&ep->listening->watch);
+    }
     ep->transport->ops.ep_close(ep->ref.state);
     ep_settle(ep, SP_ECLOSED, "the socket was closed");
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
@@ -347,7 +351,7 @@ void sp__ep_ready(struct sp__ep *ep)
 static void ep_watch_ready(struct sp__watch *w, unsigned ready)
 {
     (void)ready;
-    sp__ep_ready(SP__CONTAINER(w, struct sp__ep, watch));
+    sp__ep_ready(SP__CONTAINER(w->obj, struct sp__ep, obj));
 }
 
 /* ------------------------------------------------------------------ The calling thread */
@@ -379,37 +383,54 @@ static void ep_defaults(struct sp__ep *ep)
     }
 }
 
+static size_t ep_round(size_t size)
+{
+    return (size + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
+}
+
+/// The endpoint, what a listener has beside, the transport's state and the URL, in one piece.
+static struct sp__ep *ep_piece(const struct sp__transport *tr, const char *url, bool dialer)
+{
+    size_t head = ep_round(sizeof(struct sp__ep));
+    size_t beside = dialer ? 0 : ep_round(sizeof(struct sp__listening));
+    size_t state = ep_round(tr->ops.ep_size);
+    size_t text = strlen(url) + 1;
+    struct sp__ep *ep = sp__alloc(head + beside + state + text);
+
+    if (ep == NULL) {
+        return NULL;
+    }
+    memset(ep, 0, head + beside + state);
+    ep->listening = dialer ? NULL : (void *)((char *)ep + head);
+    ep->ref.state = (char *)ep + head + beside;
+    ep->url = memcpy((char *)ep->ref.state + state, url, text);
+    return ep;
+}
+
 static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *tr, const char *url,
                                bool dialer)
 {
-    size_t head = (sizeof(struct sp__ep) + 15) & ~(size_t)15;
     struct sp__ep *ep;
 
     if (sp__timer_reserve() < 0) {
         return NULL;
     }
-    ep = sp__zalloc(head + tr->ops.ep_size);
+    ep = ep_piece(tr, url, dialer);
     if (ep == NULL) {
         sp__timer_unreserve();
         return NULL;
     }
-    ep->url = sp__strdup(url);
-    if (ep->url == NULL) {
-        sp__timer_unreserve();
-        sp__free(ep);
-        return NULL;
-    }
     sp__object_init(&ep->obj, dialer ? SP__KIND_DIALER : SP__KIND_LISTENER, ep_destroy);
-    ep->ref.state = (char *)ep + head;
     ep->sock = s;
     sp__hold(&s->obj);
     ep->transport = tr;
     (void)__atomic_fetch_add(&tr->plugin->instances, 1, __ATOMIC_RELAXED);
     ep->dialer = dialer;
-    ep->bound.port = -1;
-    ep->watch.obj = &ep->obj;
-    ep->watch.fd = -1;
-    ep->watch.ready = ep_watch_ready;
+    if (ep->listening != NULL) {
+        ep->listening->bound.port = -1;
+        ep->listening->watch = (struct sp__watch){
+            .obj = &ep->obj, .fd = -1, .ready = ep_watch_ready};
+    }
     sp__event_init(&ep->ev, &s->actor, &ep->obj, ep_on_event);
     sp__timer_init(&ep->timer, &s->actor, &ep->obj, ep_on_timer);
     ep_defaults(ep);
@@ -532,11 +553,11 @@ static int listen_now(struct sp__sock *s, void *arg)
     (void)snprintf(bound.url, sizeof(bound.url), "%s", ep->url);
     rc = ep->transport->ops.listen(ep->ref.state, &bound, &args->cause);
     if (rc < 0) {
-        sp__watch_close(&ep->watch);
+        sp__watch_close(&ep->listening->watch);
         return rc;
     }
     (void)pthread_mutex_lock(&s->lock);
-    ep->bound = bound;
+    ep->listening->bound = bound;
     (void)pthread_mutex_unlock(&s->lock);
     ep->running = true;
     accept_now(ep);
@@ -583,8 +604,8 @@ static int ep_wait(struct sp__ep *ep)
     }
     rc = ep->result;
     if (rc < 0) {
-        (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause, ep->cause[0] != '\0' ? ": " : "",
-                       sp_strerror(rc));
+        (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause != NULL ? ep->cause : "",
+                       ep->cause != NULL ? ": " : "", sp_strerror(rc));
     }
     (void)pthread_mutex_unlock(&ep->sock->lock);
     return rc;

@@ -217,14 +217,23 @@ static void host_pipe_drop(sp_pipe_ref *pipe)
 
 static int host_ep_watch(sp_ep_ref *ep, int fd)
 {
+    struct sp__listening *l = host_ep(ep)->listening;
+
+    if (l == NULL) {
+        return SP_ENOTSUP;
+    }
     atomic_store_explicit(&host_ep(ep)->sock->polls, true, memory_order_relaxed);
-    return sp__watch_open(&host_ep(ep)->watch, fd);
+    return sp__watch_open(&l->watch, fd);
 }
 
 static void host_ep_unwatch(sp_ep_ref *ep, int fd)
 {
+    struct sp__listening *l = host_ep(ep)->listening;
+
     (void)fd;
-    sp__watch_close(&host_ep(ep)->watch);
+    if (l != NULL) {
+        sp__watch_close(&l->watch);
+    }
 }
 
 static void host_ep_ready(sp_ep_ref *ep)

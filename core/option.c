@@ -254,11 +254,11 @@ int sp_set_int(uint64_t id, const char *name, int64_t value)
 static int pipe_get_int(const struct target *t, const char *name, int64_t *value)
 {
     if (strcmp(name, "peer-uid") == 0) {
-        *value = t->pipe->uid;
+        *value = t->pipe->names->uid;
     } else if (strcmp(name, "peer-gid") == 0) {
-        *value = t->pipe->gid;
+        *value = t->pipe->names->gid;
     } else if (strcmp(name, "peer-pid") == 0) {
-        *value = t->pipe->pid;
+        *value = t->pipe->names->pid;
     } else {
         return target_missing(t, name);
     }
@@ -278,7 +278,7 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
     }
     if (t->ep != NULL && strcmp(name, "bound-port") == 0) {
         (void)pthread_mutex_lock(&t->sock->lock);
-        *value = t->ep->bound.port;
+        *value = t->ep->listening != NULL ? t->ep->listening->bound.port : -1;
         (void)pthread_mutex_unlock(&t->sock->lock);
         return *value >= 0 ? SP_OK
                            : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
@@ -351,17 +351,18 @@ static const char *find_text(const struct target *t, const char *name)
     struct place p = {0};
 
     if (t->pipe != NULL) {
-        return strcmp(name, "remote-address") == 0  ? t->pipe->remote
-               : strcmp(name, "local-address") == 0 ? t->pipe->local
+        return strcmp(name, "remote-address") == 0  ? sp__pipe_remote(t->pipe)
+               : strcmp(name, "local-address") == 0 ? t->pipe->names->text
                : strcmp(name, "url") == 0           ? t->pipe->ep->url
                                                     : NULL;
     }
     if (t->ep != NULL) {
         if (strcmp(name, "url") == 0) {
-            return t->ep->bound.url[0] != '\0' ? t->ep->bound.url : t->ep->url;
+            return sp__ep_url(t->ep);
         }
-        if (strcmp(name, "local-address") == 0 && t->ep->bound.local[0] != '\0') {
-            return t->ep->bound.local;
+        if (strcmp(name, "local-address") == 0 && t->ep->listening != NULL &&
+            t->ep->listening->bound.local[0] != '\0') {
+            return t->ep->listening->bound.local;
         }
     } else if (strcmp(name, "name") == 0) {
         return t->sock->name;

@@ -23,6 +23,7 @@ static void pipe_destroy(struct sp__object *obj)
     sp__timer_unreserve();
     sp__drop(&p->ep->obj);
     sp__drop(&p->sock->obj);
+    sp__free(p->names);
     sp__free(p);
 }
 
@@ -63,7 +64,7 @@ static void pipe_join(struct sp__pipe *p)
         p->added = false;
         sp__count(&s->rejected, 1);
         sp__count(&p->ep->counters[SP__EP_REJECT], 1);
-        (void)memcpy(p->cause.text, "refused by the protocol", sizeof("refused by the protocol"));
+        p->cause = "refused by the protocol";
         sp__pipe_shut(p, SP_EPEERS);
         return;
     }
@@ -360,8 +361,7 @@ static void pipe_on_note(struct sp__event *ev)
         if ((bits & SP__NOTE_REFUSED) != 0) {
             sp__count(&p->sock->rejected, 1);
             sp__count(&p->ep->counters[SP__EP_REJECT], 1);
-            (void)memcpy(p->cause.text, "refused by the application",
-                         sizeof("refused by the application"));
+            p->cause = "refused by the application";
             sp__pipe_shut(p, SP_EPEERS);
         } else {
             pipe_join(p);
@@ -410,7 +410,7 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     sp__hold(&ep->obj);
     p->watch.obj = &p->obj;
     p->watch.fd = -1;
-    p->uid = p->gid = p->pid = -1;
+    p->cause = "";
     p->rx_port.handle = pipe_on_rx;
     sp__event_init(&p->rx_note, &s->actor, &p->obj, pipe_on_rx_note);
     sp__event_init(&p->note, &s->actor, &p->obj, pipe_on_note);

@@ -28,6 +28,34 @@ static void rx_fail(struct sp__pipe *p, int err)
     rx_note(p, SP__RX_FAILED);
 }
 
+/// Keeps what a handshake that ended has to say: two texts, side by side. NULL: no memory.
+static struct sp__pipe_names *rx_names(const sp_handshake *hs, const char *first,
+                                       const char *second)
+{
+    size_t one = strlen(first) + 1;
+    size_t two = strlen(second) + 1;
+    struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two);
+
+    if (names != NULL) {
+        names->uid = hs->uid;
+        names->gid = hs->gid;
+        names->pid = hs->pid;
+        names->remote = one;
+        memcpy(names->text, first, one);
+        memcpy(names->text + one, second, two);
+    }
+    return names;
+}
+
+/// The handshake failed. Without memory for the cause the code goes on alone.
+static void rx_unshaken(struct sp__pipe *p, sp_handshake *hs, int err)
+{
+    hs->cause.text[sizeof(hs->cause.text) - 1] = '\0';
+    p->names = hs->cause.text[0] != '\0' ? rx_names(hs, hs->cause.text, "") : NULL;
+    p->cause = p->names != NULL ? p->names->text : "";
+    rx_fail(p, err);
+}
+
 /// One step of connecting and exchanging hellos.
 static void rx_shake(struct sp__pipe *p)
 {
@@ -45,17 +73,17 @@ static void rx_shake(struct sp__pipe *p)
     if (rc == SP_OK && hs.peer != hs.ids.peer) {
         rc = SP_EPROTO;
     }
+    if (rc == SP_OK) {
+        hs.local[sizeof(hs.local) - 1] = '\0';
+        hs.remote[sizeof(hs.remote) - 1] = '\0';
+        p->names = rx_names(&hs, hs.local, hs.remote);
+        rc = p->names != NULL ? SP_OK : SP_ENOMEM;
+    }
     if (rc < 0) {
-        p->cause = hs.cause;
-        rx_fail(p, rc);
+        rx_unshaken(p, &hs, rc);
         return;
     }
     p->ref.proto = hs.peer;
-    p->uid = hs.uid;
-    p->gid = hs.gid;
-    p->pid = hs.pid;
-    memcpy(p->local, hs.local, sizeof(p->local));
-    memcpy(p->remote, hs.remote, sizeof(p->remote));
     p->shaken = true;
     p->readable = true;
     p->ready = ready & SP_READY_HUP;

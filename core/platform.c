@@ -16,6 +16,11 @@ void *sp__zalloc(size_t size)
     return p;
 }
 
+void *sp__alloc(size_t size)
+{
+    return sp__platform->alloc(size, _Alignof(max_align_t));
+}
+
 void sp__free(void *p)
 {
     if (p != NULL) {

@@ -76,6 +76,8 @@ static inline int64_t sp__now(void)
 
 /// Memory for the core's objects: 64-byte aligned, zeroed; NULL: none.
 void *sp__zalloc(size_t size);
+/// The same for what no line of the cache is set apart for: not zeroed, and aligned for any type.
+void *sp__alloc(size_t size);
 void sp__free(void *p);
 char *sp__strdup(const char *s);
 

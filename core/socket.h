@@ -128,6 +128,16 @@ enum sp__pipe_state {
     SP__PIPE_GONE
 };
 
+/// Who the peer is, or why the handshake failed. Made by the input actor when the handshake ends,
+/// with room for just what there is to say; then constant.
+struct sp__pipe_names {
+    int64_t uid; ///< -1: not known, as the two below
+    int64_t gid;
+    int64_t pid;
+    size_t remote; ///< where the remote address begins
+    char text[];   ///< the local address and the remote one, or the cause of the failure
+};
+
 struct sp__pipe {
     struct sp__object obj;
     sp_pipe_ref ref;
@@ -204,12 +214,8 @@ struct sp__pipe {
     bool user_added;
 
     struct sp__watch watch;
-    sp_cause cause; ///< of a failed handshake; handed over with rx_note
-    int64_t uid;
-    int64_t gid;
-    int64_t pid;
-    char local[128];
-    char remote[128];
+    struct sp__pipe_names *names; ///< there before the handle is; handed over with rx_note
+    const char *cause;            ///< of the end, beside the code; "": the code says it all
 
     sp__counter tx_msgs;
     sp__counter tx_bytes;
@@ -234,6 +240,11 @@ static inline bool sp__pipe_usable(const struct sp__pipe *p)
     return p->added && !p->tx_dead &&
            atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
                SP__PIPE_UP;
+}
+/// The peer's address, for people; of a pipe that has a handle.
+static inline const char *sp__pipe_remote(const struct sp__pipe *p)
+{
+    return p->names->text + p->names->remote;
 }
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
@@ -272,24 +283,30 @@ struct sp__ep_options {
     int64_t max_peers;
 };
 
+/// What a listener has beside. A dialer has none of it, since there may be one a connection.
+struct sp__listening {
+    sp_bound bound; ///< under sock->lock
+    struct sp__watch watch;
+};
+
 struct sp__ep {
     struct sp__object obj;
     sp_ep_ref ref;
     struct sp__sock *sock; ///< held
     const struct sp__transport *transport;
-    char *url;
-    bool dialer;
+    const char *url;
+    struct sp__listening *listening; ///< NULL: a dialer's
     struct sp__ep_options opt;
+    bool dialer;
 
     // Under sock->lock.
-    struct sp__ep *next;
     bool started;    ///< options are fixed
     bool background; ///< dial again after a failure of the first attempt too
     bool settled;    ///< … which is there
     int result;
-    char cause[256];
+    char *cause; ///< of the result; NULL: the code says it all
+    struct sp__ep *next;
     struct sp__waiter *waiters;
-    sp_bound bound;
 
     // The socket's actor.
     bool running;
@@ -303,10 +320,15 @@ struct sp__ep {
     sp_timer_ref *timers; ///< the plugin's
     struct sp__event ev;
     _Atomic unsigned cmd;
-    struct sp__watch watch;
     sp__counter counters[SP__EP_COUNTERS];
 };
 
+/// The URL at which it can be dialled, else the one that it was made for. Under sock->lock.
+static inline const char *sp__ep_url(const struct sp__ep *ep)
+{
+    return ep->listening != NULL && ep->listening->bound.url[0] != '\0' ? ep->listening->bound.url
+                                                                        : ep->url;
+}
 /// Makes one for a URL; from then on it is the socket's. Errors with detail.
 int sp__ep_new(uint64_t *id, struct sp__sock *s, const char *url, bool dialer);
 /// Starts it: binds here and now, or dials. `wait`: until the first connection is there, or fails.

@@ -7,6 +7,7 @@
 
 #include <sp/sp.h>
 
+#include <stdio.h>
 #include <string.h>
 
 static int sock_enter(sp_socket s, struct sp__sock **out)
@@ -248,10 +249,10 @@ static void peer_fill(const struct sp__pipe *p, sp_peer_info *out, size_t size)
 {
     sp_peer_info info = {.size = size, .pipe = {p->obj.id}, .peer = p->ref.id};
 
-    info.uid = p->uid;
-    info.gid = p->gid;
-    info.pid = p->pid;
-    memcpy(info.address, p->remote, sizeof(info.address));
+    info.uid = p->names->uid;
+    info.gid = p->names->gid;
+    info.pid = p->names->pid;
+    (void)snprintf(info.address, sizeof(info.address), "%s", sp__pipe_remote(p));
     memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));
 }
 

@@ -53,7 +53,7 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
 {
     add_id(o, p->obj.id);
     add(o, "peer", p->ref.id);
-    sp__json_add_str(o, "address", p->remote);
+    sp__json_add_str(o, "address", sp__pipe_remote(p));
     sp__json_add_str(o, "url", p->ep->url);
     add(o, "tx_msgs", sp__counted(&p->tx_msgs));
     add(o, "tx_bytes", sp__counted(&p->tx_bytes));
@@ -65,7 +65,7 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
 static void add_ep(struct sp__json *o, const struct sp__ep *ep)
 {
     add_id(o, ep->obj.id);
-    sp__json_add_str(o, "url", ep->bound.url[0] != '\0' ? ep->bound.url : ep->url);
+    sp__json_add_str(o, "url", sp__ep_url(ep));
     for (unsigned i = 0; i < SP__EP_COUNTERS; i++) {
         add(o, ep_names[i], sp__counted(&ep->counters[i]));
     }
