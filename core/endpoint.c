@@ -26,6 +26,28 @@ static void ep_post(struct sp__ep *ep, unsigned bit)
     sp__post(&ep->ev);
 }
 
+/// Room for its timers: a listener has one more.
+static int ep_reserve(bool dialer)
+{
+    int rc = sp__timer_reserve();
+
+    if (rc == SP_OK && !dialer) {
+        rc = sp__timer_reserve();
+        if (rc < 0) {
+            sp__timer_unreserve();
+        }
+    }
+    return rc;
+}
+
+static void ep_unreserve(bool dialer)
+{
+    sp__timer_unreserve();
+    if (!dialer) {
+        sp__timer_unreserve();
+    }
+}
+
 static void ep_destroy(struct sp__object *obj)
 {
     struct sp__ep *ep = SP__CONTAINER(obj, struct sp__ep, obj);
@@ -35,7 +57,7 @@ static void ep_destroy(struct sp__object *obj)
     }
     sp__host_timers_free(&ep->timers);
     (void)__atomic_fetch_sub(&ep->transport->plugin->instances, 1, __ATOMIC_RELAXED);
-    sp__timer_unreserve();
+    ep_unreserve(ep->dialer);
     sp__drop(&ep->sock->obj);
     sp__free(ep->cause);
     sp__free(ep);
@@ -165,6 +187,11 @@ static void dial_now(struct sp__ep *ep)
 
 /* ------------------------------------------------------------------ Accepting */
 
+static bool accept_unfinished(const struct sp__ep *ep, struct sp__pipe *p)
+{
+    return p->ep == ep && atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING;
+}
+
 /// One unfinished handshake too many: the oldest makes place.
 static void accept_evict(struct sp__ep *ep)
 {
@@ -175,8 +202,7 @@ static void accept_evict(struct sp__ep *ep)
     }
     // New pipes are linked in front; only this actor changes the list.
     for (struct sp__pipe *p = ep->sock->pipes; p != NULL; p = p->next) {
-        if (p->ep == ep &&
-            atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
+        if (accept_unfinished(ep, p)) {
             oldest = p;
         }
     }
@@ -216,7 +242,48 @@ static void accept_now(struct sp__ep *ep)
     ep_post(ep, EP_READY); // There may be more; the others have their turn first.
 }
 
+/// Ends the handshakes of a listener that are over time. They all have the same time, so that the
+/// timer is armed for the oldest and looks for the next one when it fires.
+static void accept_on_hello(struct sp__timer *t)
+{
+    struct sp__ep *ep = SP__CONTAINER(t, struct sp__listening, hello)->ep;
+    int64_t now = sp__now();
+    int64_t next = SP__NEVER;
+
+    for (struct sp__pipe *p = ep->sock->pipes; p != NULL; p = p->next) {
+        if (!accept_unfinished(ep, p)) {
+            continue;
+        }
+        if (p->when <= now) {
+            sp__pipe_shut(p, SP_ETIMEDOUT);
+        } else if (p->when < next) {
+            next = p->when;
+        }
+    }
+    if (next != SP__NEVER) {
+        sp__timer_arm(t, next);
+    }
+    sp__sock_settle(ep->sock);
+}
+
 /* ------------------------------------------------------------------ The socket's actor */
+
+void sp__ep_shaking(struct sp__ep *ep, int64_t due)
+{
+    struct sp__timer *t = ep->dialer ? &ep->timer : &ep->listening->hello;
+
+    ep->shaking++;
+    if (due != SP__NEVER && (ep->dialer || !t->live)) {
+        sp__timer_arm(t, due);
+    }
+}
+
+void sp__ep_shaken(struct sp__ep *ep)
+{
+    if (--ep->shaking == 0) {
+        sp__timer_cancel(ep->dialer ? &ep->timer : &ep->listening->hello);
+    }
+}
 
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
 {
@@ -235,7 +302,7 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
     // A connection that did something, or lived for long, lets the next attempt begin with the
     // shortest time again.
     bool useful = was_up && (sp__counted(&p->tx_msgs) + sp__counted(&p->rx_msgs) > 0 ||
-                             sp__now() - p->since > ep->opt.reconnect_max * SP__MS);
+                             sp__now() - p->when > ep->opt.reconnect_max * SP__MS);
 
     ep->pipes--;
     if (p->err != SP_ECANCELED) {
@@ -335,7 +402,9 @@ static void ep_on_timer(struct sp__timer *t)
     if (ep->closed || ep->sock->state >= SP__SOCK_ENDING) {
         return;
     }
-    if (ep->dialer) {
+    if (ep->pipe != NULL) {
+        sp__pipe_shut(ep->pipe, SP_ETIMEDOUT);
+    } else if (ep->dialer) {
         dial_now(ep);
     } else if (ep->sock->state == SP__SOCK_OPEN) {
         accept_now(ep);
@@ -412,12 +481,12 @@ static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *t
 {
     struct sp__ep *ep;
 
-    if (sp__timer_reserve() < 0) {
+    if (ep_reserve(dialer) < 0) {
         return NULL;
     }
     ep = ep_piece(tr, url, dialer);
     if (ep == NULL) {
-        sp__timer_unreserve();
+        ep_unreserve(dialer);
         return NULL;
     }
     sp__object_init(&ep->obj, dialer ? SP__KIND_DIALER : SP__KIND_LISTENER, ep_destroy);
@@ -426,10 +495,12 @@ static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *t
     ep->transport = tr;
     (void)__atomic_fetch_add(&tr->plugin->instances, 1, __ATOMIC_RELAXED);
     ep->dialer = dialer;
-    if (ep->listening != NULL) {
+    if (!dialer) {
+        ep->listening->ep = ep;
         ep->listening->bound.port = -1;
         ep->listening->watch = (struct sp__watch){
             .obj = &ep->obj, .fd = -1, .ready = ep_watch_ready};
+        sp__timer_init(&ep->listening->hello, &s->actor, &ep->obj, accept_on_hello);
     }
     sp__event_init(&ep->ev, &s->actor, &ep->obj, ep_on_event);
     sp__timer_init(&ep->timer, &s->actor, &ep->obj, ep_on_timer);

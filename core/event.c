@@ -3,6 +3,9 @@
 /// function is called, never in place, never under a lock.
 #include "error.h"
 #include "pipe.h"
+#include "platform.h"
+
+#include <string.h>
 
 static void user_call(struct sp__sock *s, struct sp__pipe *p, sp_pipe_event ev, int *answer)
 {
@@ -22,9 +25,10 @@ static void user_call(struct sp__sock *s, struct sp__pipe *p, sp_pipe_event ev, 
 
 static void user_on_event(struct sp__event *ev)
 {
-    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, user_ev);
+    struct sp__pipe_user *u = SP__CONTAINER(ev, struct sp__pipe_user, ev);
+    struct sp__pipe *p = u->pipe;
     struct sp__sock *s = p->sock;
-    unsigned bits = atomic_exchange_explicit(&p->user_bits, 0, memory_order_acquire);
+    unsigned bits = atomic_exchange_explicit(&u->bits, 0, memory_order_acquire);
     int answer = 0;
 
     if ((bits & SP__USER_ADDING) != 0) {
@@ -32,25 +36,34 @@ static void user_on_event(struct sp__event *ev)
         sp__pipe_note(p, answer != 0 ? SP__NOTE_REFUSED : SP__NOTE_ADMITTED);
     }
     if ((bits & SP__USER_ADDED) != 0) {
-        p->user_added = true;
+        u->added = true;
         user_call(s, p, SP_PIPE_ADDED, NULL);
     }
-    if ((bits & SP__USER_REMOVED) != 0 && p->user_added) {
+    if ((bits & SP__USER_REMOVED) != 0 && u->added) {
         user_call(s, p, SP_PIPE_REMOVED, NULL);
     }
 }
 
-void sp__pipe_user_init(struct sp__pipe *p)
+int sp__pipe_user_init(struct sp__pipe *p)
 {
-    sp__event_init(&p->user_ev, &p->sock->user, &p->obj, user_on_event);
+    struct sp__pipe_user *u = sp__alloc(sizeof(*u));
+
+    if (u == NULL) {
+        return SP_ENOMEM;
+    }
+    memset(u, 0, sizeof(*u));
+    u->pipe = p;
+    sp__event_init(&u->ev, &p->sock->user, &p->obj, user_on_event);
+    p->user = u;
+    return SP_OK;
 }
 
 void sp__user_tell(struct sp__pipe *p, unsigned event_bit)
 {
     p->sock->told = true;
     // Release: pairs with the exchange in user_on_event.
-    (void)atomic_fetch_or_explicit(&p->user_bits, event_bit, memory_order_release);
-    sp__post(&p->user_ev);
+    (void)atomic_fetch_or_explicit(&p->user->bits, event_bit, memory_order_release);
+    sp__post(&p->user->ev);
 }
 
 struct on_pipe_args {

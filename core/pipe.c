@@ -20,9 +20,9 @@ static void pipe_destroy(struct sp__object *obj)
     sp__batch_release(&p->txq);
     sp__batch_release(&p->held);
     sp__batch_release(&p->out);
-    sp__timer_unreserve();
     sp__drop(&p->ep->obj);
     sp__drop(&p->sock->obj);
+    sp__free(p->user);
     sp__free(p->names);
     sp__free(p);
 }
@@ -55,7 +55,7 @@ static void pipe_join(struct sp__pipe *p)
     int rc;
 
     p->cap = (uint32_t)(room > 0 ? room : 1);
-    p->since = sp__now();
+    p->when = sp__now();
     // Release: who sees it up (sp_peers, sp_stats) sees its handle and addresses.
     atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_release);
     p->added = true; // The protocol may use it at once.
@@ -76,7 +76,7 @@ static void pipe_join(struct sp__pipe *p)
         sp__ctx_grant(&s->ctx, p->cap);
     }
     sp__ep_pipe_up(p->ep, p);
-    if (p->told) {
+    if (p->user != NULL) {
         sp__user_tell(p, SP__USER_ADDED);
     }
     s->tx_again = true;
@@ -93,15 +93,17 @@ static void pipe_admit(struct sp__pipe *p)
 {
     struct sp__sock *s = p->sock;
 
-    sp__timer_cancel(&p->timer);
-    p->ep->shaking--;
+    sp__ep_shaken(p->ep);
     atomic_store_explicit(&p->state, SP__PIPE_ASKED, memory_order_relaxed);
     if (sp__handle_open(&p->obj, NULL) < 0) {
         sp__pipe_shut(p, SP_ENOMEM);
         return;
     }
     if (atomic_load_explicit(&s->watched, memory_order_acquire)) {
-        p->told = true;
+        if (sp__pipe_user_init(p) < 0) {
+            sp__pipe_shut(p, SP_ENOMEM);
+            return;
+        }
         sp__user_tell(p, SP__USER_ADDING);
         return;
     }
@@ -119,8 +121,7 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     }
     sp__pipes_out(p->sock); // In front of the end; from now on nothing is sent to it.
     if (state == SP__PIPE_SHAKING) {
-        sp__timer_cancel(&p->timer);
-        p->ep->shaking--;
+        sp__ep_shaken(p->ep);
     }
     p->err = err;
     atomic_store_explicit(&p->state, SP__PIPE_ENDING, memory_order_relaxed);
@@ -182,7 +183,7 @@ static void pipe_gone(struct sp__pipe *p)
     pipe_count_held(p);
     pipe_return_unsent(p);
     sp__watch_close(&p->watch);
-    if (p->told) {
+    if (p->user != NULL) {
         sp__user_tell(p, SP__USER_REMOVED);
     }
     if (sp__handle_close(&p->obj)) {
@@ -374,14 +375,6 @@ static void pipe_on_note(struct sp__event *ev)
     sp__sock_settle(p->sock);
 }
 
-static void pipe_on_timer(struct sp__timer *t)
-{
-    struct sp__pipe *p = SP__CONTAINER(t, struct sp__pipe, timer);
-
-    sp__pipe_shut(p, SP_ETIMEDOUT);
-    sp__sock_settle(p->sock);
-}
-
 /* ------------------------------------------------------------------ Making and using */
 
 struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
@@ -391,12 +384,8 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     size_t proto = (s->ops->pipe_size + 15) & ~(size_t)15;
     struct sp__pipe *p;
 
-    if (sp__timer_reserve() < 0) {
-        return NULL;
-    }
     p = sp__zalloc(head + proto + ep->transport->ops.pipe_size);
     if (p == NULL) {
-        sp__timer_unreserve();
         return NULL;
     }
     sp__object_init(&p->obj, SP__KIND_PIPE, pipe_destroy);
@@ -414,20 +403,16 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     p->rx_port.handle = pipe_on_rx;
     sp__event_init(&p->rx_note, &s->actor, &p->obj, pipe_on_rx_note);
     sp__event_init(&p->note, &s->actor, &p->obj, pipe_on_note);
-    sp__timer_init(&p->timer, &s->actor, &p->obj, pipe_on_timer);
     sp__pipe_io_init(p);
-    sp__pipe_user_init(p);
     return p;
 }
 
 void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms)
 {
     sp__sock_link(p->sock, p);
-    p->ep->shaking++;
     p->ep->pipes++;
-    if (timeout_ms >= 0) {
-        sp__timer_arm(&p->timer, sp__now() + timeout_ms * SP__MS);
-    }
+    p->when = timeout_ms >= 0 ? sp__now() + timeout_ms * SP__MS : SP__NEVER;
+    sp__ep_shaking(p->ep, p->when);
     p->opened = true;
     sp__pipe_cmd_rx(p, SP__RX_START);
 }

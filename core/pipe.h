@@ -33,7 +33,8 @@ void sp__pipe_io_init(struct sp__pipe *p);
 /// Hands `p->out` to output. The socket's actor.
 void sp__pipe_output(struct sp__pipe *p);
 int sp__pipe_pass(struct sp__pipe *p, sp_batch *from); ///< see pipe_pass in <sp/plugin.h>
-void sp__pipe_user_init(struct sp__pipe *p);
+/// Makes what tells the user about it. SP_ENOMEM.
+int sp__pipe_user_init(struct sp__pipe *p);
 void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits); ///< [any]
 void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits); ///< [any]
 void sp__pipe_note(struct sp__pipe *p, unsigned bit);    ///< [any]

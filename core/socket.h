@@ -138,6 +138,14 @@ struct sp__pipe_names {
     char text[];   ///< the local address and the remote one, or the cause of the failure
 };
 
+/// What tells the user about a pipe.
+struct sp__pipe_user {
+    struct sp__pipe *pipe;
+    struct sp__event ev;
+    _Atomic unsigned bits;
+    bool added; ///< the user's actor's
+};
+
 struct sp__pipe {
     struct sp__object obj;
     sp_pipe_ref ref;
@@ -153,13 +161,12 @@ struct sp__pipe {
     bool paused;
     _Atomic int state; ///< enum sp__pipe_state; written by the socket's actor only
     bool added;        ///< the protocol knows it
-    bool told;         ///< the user was asked or told about it
     bool rx_gone;
     bool tx_gone;
     bool tx_dead;              ///< output failed: the peer is gone, input is still to be read
     bool opened;               ///< the transport has state to free
     int err;                   ///< why it ends
-    int64_t since;             ///< when it was up, ns
+    int64_t when;              ///< ns; SHAKING: by when it has to be shaken; UP: since when it is
     sp_batch held;             ///< received, not taken by the protocol
     size_t held_counted;       ///< of these, in the socket's held_depth
     uint32_t cap;              ///< send credit of its queue
@@ -167,7 +174,6 @@ struct sp__pipe {
     sp_batch out;              ///< sent in this visit, not handed to output yet
     struct sp__pipe *out_next; ///< of the socket's list of those with something in `out`
     int64_t rx_owed;           ///< input's credit that is to be given back
-    struct sp__timer timer;    ///< of connecting and the hello
     struct sp__port rx_port;
     struct sp__event rx_note; ///< from the input actor, behind its messages
     struct sp__event note;    ///< from everybody else
@@ -208,10 +214,8 @@ struct sp__pipe {
     uint64_t tx_unreported;   ///< cost written and not reported
     _Atomic uint64_t tx_done; ///< cost reported, on its way to the socket's actor
 
-    // The user's actor.
-    struct sp__event user_ev;
-    _Atomic unsigned user_bits;
-    bool user_added;
+    struct sp__pipe_user
+        *user; ///< NULL: the user has no function for pipe events, or had none then
 
     struct sp__watch watch;
     struct sp__pipe_names *names; ///< there before the handle is; handed over with rx_note
@@ -285,8 +289,10 @@ struct sp__ep_options {
 
 /// What a listener has beside. A dialer has none of it, since there may be one a connection.
 struct sp__listening {
+    struct sp__ep *ep;
     sp_bound bound; ///< under sock->lock
     struct sp__watch watch;
+    struct sp__timer hello; ///< the next unfinished handshake to run out of time
 };
 
 struct sp__ep {
@@ -312,12 +318,12 @@ struct sp__ep {
     bool running;
     bool closed;
     bool inited;
-    struct sp__pipe *pipe; ///< a dialer's
-    unsigned shaking;      ///< unfinished handshakes
-    unsigned pipes;        ///< of this endpoint
-    int64_t backoff;       ///< ms
-    struct sp__timer timer;
-    sp_timer_ref *timers; ///< the plugin's
+    struct sp__pipe *pipe;  ///< a dialer's
+    unsigned shaking;       ///< unfinished handshakes
+    unsigned pipes;         ///< of this endpoint
+    int64_t backoff;        ///< ms
+    struct sp__timer timer; ///< a dialer's: to connect, or to try again; a listener's: to try again
+    sp_timer_ref *timers;   ///< the plugin's
     struct sp__event ev;
     _Atomic unsigned cmd;
     sp__counter counters[SP__EP_COUNTERS];
@@ -340,6 +346,9 @@ void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below
 void sp__ep_ready(struct sp__ep *ep);     ///< [any]
 void sp__ep_linger(
     struct sp__ep *ep); ///< no more callers; a listener frees its address, and keeps its pipes
+/// A handshake begins, and has to be over at `due`; it ended.
+void sp__ep_shaking(struct sp__ep *ep, int64_t due);
+void sp__ep_shaken(struct sp__ep *ep);
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p);
 void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up);
 
