@@ -10,42 +10,48 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->link = NULL;
     a->owner = owner;
     a->user_code = user_code;
-    a->hand = (sp_batch){NULL, NULL, 0};
+    a->hand = NULL;
     SP__TRACE(A0, a, owner);
 }
 
 static void event_dispatch(struct sp__port *port, sp_batch *nodes)
 {
-    struct sp__event *ev = SP__CONTAINER(port, struct sp__event, port);
-    struct sp__object *owner = ev->owner;
+    (void)port;
+    for (struct sp__node *n = (struct sp__node *)nodes->head, *next; n != NULL; n = next) {
+        struct sp__event *ev = SP__CONTAINER(n, struct sp__event, node);
+        struct sp__object *owner = ev->owner;
 
-    (void)nodes;
-    // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that
-    // what a poster wrote before a post that did nothing is seen.
-    (void)atomic_exchange_explicit(&ev->posted, false, memory_order_acq_rel);
-    SP__TRACE(A9, ev, owner);
-    SP__TRACE(A10, ev, 0);
-    ev->handle(ev);
-    if (owner != NULL) {
-        SP__TRACE(G10, ev, owner);
-        sp__drop(owner);
+        next = n->next;
+        n->next = NULL;
+        // From now on it can be posted again. acq_rel: pairs with the exchange in sp__post, so that
+        // what a poster wrote before a post that did nothing is seen.
+        (void)atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel);
+        SP__TRACE(A9, ev, owner);
+        SP__TRACE(A10, ev, 0);
+        ev->handle(ev);
+        if (owner != NULL) {
+            SP__TRACE(G10, ev, owner);
+            sp__drop(owner);
+        }
     }
 }
+
+/// That of every event, so that it also says whether one is posted.
+static struct sp__port event_port = {event_dispatch};
 
 void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object *owner,
                     void (*handle)(struct sp__event *ev))
 {
     ev->node.next = NULL;
-    ev->node.port = &ev->port;
-    ev->port.handle = event_dispatch;
+    atomic_init(&ev->node.port, NULL);
     ev->actor = a;
     ev->owner = owner;
     ev->handle = handle;
-    atomic_init(&ev->posted, false);
 }
 
-/// Takes over an idle actor with nodes in hand. False: it is not idle.
-static bool actor_take(struct sp__actor *a, struct sp__port *port, const sp_batch *nodes)
+/// Takes over an idle actor with nodes in hand, of which the first one has its port. False: it is
+/// not idle.
+static bool actor_take(struct sp__actor *a, struct sp__node *nodes)
 {
     struct sp__node *idle = SP__IDLE;
 
@@ -55,9 +61,8 @@ static bool actor_take(struct sp__actor *a, struct sp__port *port, const sp_batc
                                                  memory_order_relaxed)) {
         return false;
     }
-    SP__TRACE(A21, a, nodes->head);
-    a->hand = *nodes;
-    a->hand_port = port;
+    SP__TRACE(A21, a, nodes);
+    a->hand = nodes;
     sp__hold(a->owner);
     SP__TRACE(A4, a, 0);
     sp__schedule(a);
@@ -83,6 +88,12 @@ static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__
     }
 }
 
+/// Relaxed: a message's port is handed on with it, by the mailbox.
+static void actor_port_set(struct sp__node *n, struct sp__port *port)
+{
+    atomic_store_explicit(&n->port, port, memory_order_relaxed);
+}
+
 void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
 {
     struct sp__node *newest = NULL;
@@ -91,11 +102,12 @@ void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
     if (oldest == NULL) {
         return;
     }
-    if (!actor_take(a, port, batch)) {
+    actor_port_set(oldest, port);
+    if (!actor_take(a, oldest)) {
         for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
             next = n->next;
             n->next = newest;
-            n->port = port;
+            actor_port_set(n, port);
             newest = n;
         }
         actor_push(a, newest, oldest);
@@ -105,10 +117,8 @@ void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
 
 void sp__post(struct sp__event *ev)
 {
-    sp_batch only = {(sp_msg *)&ev->node, (sp_msg *)&ev->node, 1};
-
     // acq_rel: see event_dispatch.
-    bool was = atomic_exchange_explicit(&ev->posted, true, memory_order_acq_rel);
+    bool was = atomic_exchange_explicit(&ev->node.port, &event_port, memory_order_acq_rel) != NULL;
 
     SP__TRACE(A8, ev, was);
     if (!was) {
@@ -116,21 +126,28 @@ void sp__post(struct sp__event *ev)
             SP__TRACE(G9, ev, ev->owner);
             sp__hold(ev->owner);
         }
-        if (!actor_take(ev->actor, &ev->port, &only)) {
+        if (!actor_take(ev->actor, &ev->node)) {
             actor_push(ev->actor, &ev->node, &ev->node);
         }
     }
+}
+
+/// Relaxed: of an event it is what it was when that was pushed; others who post it write the same.
+static struct sp__port *actor_port(const struct sp__node *n)
+{
+    return atomic_load_explicit((_Atomic(struct sp__port *) *)(uintptr_t)&n->port,
+                                memory_order_relaxed);
 }
 
 /// Hands the nodes, oldest first, to their ports, each run of one port in one call.
 static void actor_dispatch(struct sp__node *list)
 {
     while (list != NULL) {
-        struct sp__port *port = list->port;
+        struct sp__port *port = actor_port(list);
         sp_batch batch = {(sp_msg *)list, NULL, 0};
         struct sp__node *last = list;
 
-        for (batch.n = 1; last->next != NULL && last->next->port == port; batch.n++) {
+        for (batch.n = 1; last->next != NULL && actor_port(last->next) == port; batch.n++) {
             last = last->next;
         }
         batch.tail = (sp_msg *)last;
@@ -158,22 +175,29 @@ static struct sp__node *actor_drain(struct sp__actor *a)
     return ordered;
 }
 
-/// What is in hand, and behind it what was posted meanwhile.
+/// What is in hand, all of it for the first one's port, and behind it what was posted meanwhile.
 static void actor_run_hand(struct sp__actor *a)
 {
-    sp_batch hand = a->hand;
+    struct sp__node *last = a->hand;
+    struct sp__port *port = actor_port(last);
+    sp_batch batch = {(sp_msg *)last, NULL, 1};
+    bool more = atomic_load_explicit(&a->inbox, memory_order_relaxed) != NULL;
 
-    SP__TRACE(A22, a, hand.head);
-    a->hand.head = NULL;
-    if (atomic_load_explicit(&a->inbox, memory_order_relaxed) == NULL) {
-        a->hand_port->handle(a->hand_port, &hand);
-        return;
+    SP__TRACE(A22, a, last);
+    a->hand = NULL;
+    for (; last->next != NULL; batch.n++) {
+        last = last->next;
+        if (more) {
+            actor_port_set(last, port);
+        }
     }
-    for (struct sp__node *n = (struct sp__node *)hand.head; n != NULL; n = n->next) {
-        n->port = a->hand_port;
+    if (more) {
+        last->next = actor_drain(a);
+        actor_dispatch((struct sp__node *)batch.head);
+    } else {
+        batch.tail = (sp_msg *)last;
+        port->handle(port, &batch);
     }
-    ((struct sp__node *)hand.tail)->next = actor_drain(a);
-    actor_dispatch((struct sp__node *)hand.head);
 }
 
 bool sp__actor_run(struct sp__actor *a)
@@ -181,7 +205,7 @@ bool sp__actor_run(struct sp__actor *a)
     struct sp__object *owner = a->owner;
     struct sp__node *empty = NULL;
 
-    if (a->hand.head != NULL) {
+    if (a->hand != NULL) {
         actor_run_hand(a);
     } else {
         actor_dispatch(actor_drain(a));

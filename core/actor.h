@@ -27,7 +27,7 @@
 /// What is posted: the first two words of a message, or an event. Accessed under both types.
 struct sp__node {
     struct sp__node *next;
-    struct sp__port *port;
+    _Atomic(struct sp__port *) port; ///< of an event: NULL as long as it is not posted
 } __attribute__((may_alias));
 
 /// Where a node is for: consecutive nodes of one port are handled in one call. Messages come as a
@@ -40,9 +40,8 @@ struct sp__actor {
     _Atomic(struct sp__node *) inbox;
     struct sp__actor *link;   ///< in the run queue that owns it
     struct sp__object *owner; ///< held while not idle
-    struct sp__port *hand_port;
-    sp_batch hand;  ///< the owner's: what it was taken over with, oldest first
-    bool user_code; ///< calls the user: runs on workers only, never in place
+    struct sp__node *hand;    ///< the owner's: what it was taken over with, oldest first
+    bool user_code;           ///< calls the user: runs on workers only, never in place
 };
 
 #define SP__IDLE ((struct sp__node *)1)
@@ -52,12 +51,10 @@ struct sp__actor {
 /// all that was written before any of the posts.
 struct sp__event {
     struct sp__node node;
-    struct sp__port port;
     struct sp__actor *actor;
     struct sp__object
         *owner; ///< held while posted; NULL: the actor's own object, which the actor holds
     void (*handle)(struct sp__event *ev);
-    atomic_bool posted;
 };
 
 void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_code);
