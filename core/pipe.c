@@ -384,10 +384,11 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     size_t proto = (s->ops->pipe_size + 15) & ~(size_t)15;
     struct sp__pipe *p;
 
-    p = sp__zalloc(head + proto + ep->transport->ops.pipe_size);
+    p = sp__alloc(head + proto + ep->transport->ops.pipe_size);
     if (p == NULL) {
         return NULL;
     }
+    memset(p, 0, head + proto + ep->transport->ops.pipe_size);
     sp__object_init(&p->obj, SP__KIND_PIPE, pipe_destroy);
     p->ref.state = (char *)p + head;
     p->ref.tran = (char *)p + head + proto;

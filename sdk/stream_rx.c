@@ -82,7 +82,7 @@ static void rx_complete(struct rx *r)
         return;
     }
     if (s->body_len > RX_RESERVE) {
-        s->trust = stream_min(s->body_len, RX_TRUST);
+        s->trust = (uint32_t)stream_min(s->body_len, RX_TRUST);
     }
     rx_push(r, s->body);
     s->body = NULL;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,6 +26,17 @@
 /// Bytes of a path or name: sun_path less a NUL at its end or in front.
 #define IPC_NAME_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
+struct ipc_address {
+    struct sockaddr_un un;
+    socklen_t len;
+};
+
+/// What a listener has beside: a dialer reads its address in the URL.
+struct ipc_bound {
+    struct ipc_address addr;
+    struct ipc_path path;
+};
+
 struct ipc_ep {
     const sp_host *host;
     sp_ep_ref *ref;
@@ -32,12 +44,10 @@ struct ipc_ep {
     int64_t allow_uid;
     int64_t allow_gid;
     int64_t listen_fd;
-    struct sockaddr_un addr;
-    socklen_t addr_len;
-    struct ipc_path path;
-    char text[IPC_NAME_MAX + 2]; ///< the address, for people: the path, or "@name"
+    const char *url;
+    struct ipc_bound *bound; ///< NULL: was never to listen
+    int fd;                  ///< listens; -1: not
     bool closed;
-    int fd; ///< listens; -1: not
 };
 
 struct ipc_pipe {
@@ -47,16 +57,42 @@ struct ipc_pipe {
     struct ucred peer;
 };
 
-/// The address as text.
-static void ipc_describe(struct ipc_ep *e)
+/// The path or name in a URL.
+static const char *ipc_name(const char *url)
 {
-    const char *path = e->addr.sun_path;
-    size_t used = e->addr_len - offsetof(struct sockaddr_un, sun_path);
+    const char *sep = strstr(url, "://");
+
+    return sep != NULL ? sep + 3 : "";
+}
+
+static bool ipc_is_abstract(const char *url)
+{
+    return strncmp(url, "abstract:", 9) == 0;
+}
+
+/// The address of a URL that ipc_ep_init took.
+static struct ipc_address ipc_address(const char *url)
+{
+    struct ipc_address a = {.un = {.sun_family = AF_UNIX}};
+    size_t len = strlen(ipc_name(url));
+
+    memcpy(a.un.sun_path + (ipc_is_abstract(url) ? 1 : 0), ipc_name(url), len);
+    // An abstract name ends with its last byte, a path with a NUL.
+    a.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    return a;
+}
+
+/// The address for people: the path, or "@name".
+static void ipc_describe(const struct ipc_ep *e, char *text, size_t size)
+{
+    struct ipc_address a = e->bound != NULL ? e->bound->addr : ipc_address(e->url);
+    const char *path = a.un.sun_path;
+    size_t used = a.len - offsetof(struct sockaddr_un, sun_path);
 
     if (used > 0 && path[0] == '\0') {
-        (void)snprintf(e->text, sizeof(e->text), "@%.*s", (int)(used - 1), path + 1);
+        (void)snprintf(text, size, "@%.*s", (int)(used - 1), path + 1);
     } else {
-        (void)snprintf(e->text, sizeof(e->text), "%.*s", (int)used, path);
+        (void)snprintf(text, size, "%.*s", (int)used, path);
     }
 }
 
@@ -64,32 +100,25 @@ static int ipc_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char
                        sp_cause *cause)
 {
     struct ipc_ep *e = ep;
-    const char *sep = strstr(url, "://");
-    const char *name = sep != NULL ? sep + 3 : "";
-    size_t len = strlen(name);
-    size_t abstract = strncmp(url, "abstract:", 9) == 0;
+    const char *what = ipc_is_abstract(url) ? "name" : "path";
+    size_t len = strlen(ipc_name(url));
 
     e->host = host;
     e->ref = ref;
+    e->url = url;
     e->fd = -1;
-    e->path.dir = -1;
     if (len == 0) {
-        return sp_fail(cause, SP_EINVAL, "%s is missing", abstract ? "name" : "path");
+        return sp_fail(cause, SP_EINVAL, "%s is missing", what);
     }
     if (len > IPC_NAME_MAX) {
-        return sp_fail(cause, SP_EINVAL, "%s of %zu bytes: the system takes at most %zu",
-                       abstract ? "name" : "path", len, IPC_NAME_MAX);
+        return sp_fail(cause, SP_EINVAL, "%s of %zu bytes: the system takes at most %zu", what, len,
+                       IPC_NAME_MAX);
     }
-    e->addr.sun_family = AF_UNIX;
-    memcpy(e->addr.sun_path + abstract, name, len);
-    // An abstract name ends with its last byte, a path with a NUL.
-    e->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-    ipc_describe(e);
     return SP_OK;
 }
 
 /// A socket that listens at an abstract name.
-static int ipc_listen_abstract(const struct ipc_ep *e, sp_cause *cause)
+static int ipc_listen_abstract(const struct ipc_address *a, sp_cause *cause)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     const char *what = "bind";
@@ -98,7 +127,7 @@ static int ipc_listen_abstract(const struct ipc_ep *e, sp_cause *cause)
     if (fd < 0) {
         return sp_fail(cause, -errno, "socket");
     }
-    if (bind(fd, (const struct sockaddr *)&e->addr, e->addr_len) == 0) {
+    if (bind(fd, (const struct sockaddr *)&a->un, a->len) == 0) {
         what = "listen";
         if (listen(fd, IPC_BACKLOG) == 0) {
             return fd;
@@ -114,21 +143,22 @@ static int ipc_listen_abstract(const struct ipc_ep *e, sp_cause *cause)
 static int ipc_listen_open(struct ipc_ep *e, sp_cause *cause)
 {
     int64_t given = sp_option_load(&e->listen_fd);
+    struct ipc_address *a = &e->bound->addr;
     int fd;
 
-    if (given < 0 && e->addr.sun_path[0] == '\0') {
-        return ipc_listen_abstract(e, cause);
+    *a = ipc_address(e->url);
+    if (given < 0 && ipc_is_abstract(e->url)) {
+        return ipc_listen_abstract(a, cause);
     }
     if (given < 0) {
-        return ipc_path_listen(&e->addr, (mode_t)sp_option_load(&e->permissions), IPC_BACKLOG,
-                               &e->path, cause);
+        return ipc_path_listen(&a->un, (mode_t)sp_option_load(&e->permissions), IPC_BACKLOG,
+                               &e->bound->path, cause);
     }
     fd = sp_stream_adopt(given, AF_UNIX, cause);
     if (fd >= 0) {
-        memset(&e->addr, 0, sizeof(e->addr));
-        e->addr_len = sizeof(e->addr);
-        (void)getsockname(fd, (struct sockaddr *)&e->addr, &e->addr_len);
-        ipc_describe(e);
+        memset(a, 0, sizeof(*a));
+        a->len = sizeof(a->un);
+        (void)getsockname(fd, (struct sockaddr *)&a->un, &a->len);
     }
     return fd;
 }
@@ -140,29 +170,43 @@ static void ipc_ep_close(void *ep)
     e->closed = true;
     if (e->fd >= 0) {
         e->host->ep_unwatch(e->ref, e->fd);
-        ipc_path_remove(&e->path);
+        ipc_path_remove(&e->bound->path);
         (void)close(e->fd);
         e->fd = -1;
     }
 }
 
+static void ipc_ep_fini(void *ep)
+{
+    free(((struct ipc_ep *)ep)->bound);
+}
+
 static int ipc_listen(void *ep, sp_bound *bound, sp_cause *cause)
 {
     struct ipc_ep *e = ep;
-    int rc = ipc_listen_open(e, cause);
-    bool abstract = e->addr.sun_path[0] == '\0';
+    bool abstract;
+    int rc;
 
+    if (e->bound == NULL) {
+        e->bound = calloc(1, sizeof(*e->bound));
+    }
+    if (e->bound == NULL) {
+        return sp_fail(cause, SP_ENOMEM, "listen");
+    }
+    e->bound->path = (struct ipc_path){.dir = -1};
+    rc = ipc_listen_open(e, cause);
     if (rc < 0) {
         return rc;
     }
     e->fd = rc;
+    abstract = e->bound->addr.un.sun_path[0] == '\0';
     bound->port = -1;
-    (void)snprintf(bound->local, sizeof(bound->local), "%s", e->text);
+    ipc_describe(e, bound->local, sizeof(bound->local));
     (void)snprintf(bound->url, sizeof(bound->url), "%s%s", abstract ? "abstract://" : "ipc://",
-                   e->text + abstract);
+                   bound->local + abstract);
     rc = e->host->ep_watch(e->ref, e->fd);
     if (rc < 0) {
-        ipc_path_remove(&e->path);
+        ipc_path_remove(&e->bound->path);
         (void)close(e->fd);
         e->fd = -1;
         return sp_fail(cause, rc, "watch");
@@ -200,6 +244,7 @@ static int ipc_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 static int ipc_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 {
     const struct ipc_ep *e = ep;
+    struct ipc_address a = ipc_address(e->url);
     struct ipc_pipe *p = pipe;
     int fd;
 
@@ -210,7 +255,7 @@ static int ipc_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
     if (fd < 0) {
         return sp_fail(cause, -errno, "socket");
     }
-    if (connect(fd, (const struct sockaddr *)&e->addr, e->addr_len) < 0) {
+    if (connect(fd, (const struct sockaddr *)&a.un, a.len) < 0) {
         int err = errno;
 
         (void)close(fd);
@@ -261,8 +306,8 @@ static int ipc_handshake(void *pipe, unsigned ready, sp_handshake *hs)
     hs->uid = p->peer.uid;
     hs->gid = p->peer.gid;
     hs->pid = p->peer.pid;
-    (void)snprintf(hs->local, sizeof(hs->local), "%s", p->ep->text);
-    (void)snprintf(hs->remote, sizeof(hs->remote), "%s", p->ep->text);
+    ipc_describe(p->ep, hs->local, sizeof(hs->local));
+    ipc_describe(p->ep, hs->remote, sizeof(hs->remote));
     return rc;
 }
 
@@ -285,8 +330,9 @@ static const sp_option ipc_options[] = {
     .size = sizeof(sp_transport_ops), .ep_size = sizeof(struct ipc_ep),                            \
     .pipe_size = sizeof(struct ipc_pipe), .option_size = sizeof(sp_option),                        \
     .ep_init = ipc_ep_init, .listen = ipc_listen, .accept = ipc_accept, .dial = ipc_dial,          \
-    .ep_close = ipc_ep_close, .handshake = ipc_handshake, .harvest = sp_stream_harvest,            \
-    .submit = sp_stream_submit, .pipe_close = sp_stream_close, .pipe_fini = sp_stream_fini
+    .ep_close = ipc_ep_close, .ep_fini = ipc_ep_fini, .handshake = ipc_handshake,                  \
+    .harvest = sp_stream_harvest, .submit = sp_stream_submit, .pipe_close = sp_stream_close,       \
+    .pipe_fini = sp_stream_fini
 
 static const sp_transport_ops ipc_ops = {
     IPC_SLOTS,

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ struct tcp_ep {
     int64_t keepalive;
     int64_t listen_fd;
     char local_address[SP_INET_TEXT];
-    sp_inet addrs[TCP_ADDRS];
+    sp_inet *addrs; ///< as many as there are
     int addr_count;
     int addr_next; ///< the next attempt to dial begins with this one
     bool any;      ///< the host is "*" or absent
@@ -48,6 +49,7 @@ static int tcp_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char
 {
     struct tcp_ep *e = ep;
     struct sp_hostport at;
+    sp_inet addrs[TCP_ADDRS];
     const char *sep = strstr(url, "://");
     int rc;
 
@@ -59,10 +61,15 @@ static int tcp_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char
         return rc;
     }
     // Names are looked up here, where waiting is allowed, and not again.
-    rc = sp_inet_resolve(&at, SOCK_STREAM, e->addrs, TCP_ADDRS, cause);
+    rc = sp_inet_resolve(&at, SOCK_STREAM, addrs, TCP_ADDRS, cause);
     if (rc < 0) {
         return rc;
     }
+    e->addrs = malloc((size_t)rc * sizeof(addrs[0]));
+    if (e->addrs == NULL) {
+        return sp_fail(cause, SP_ENOMEM, "addresses");
+    }
+    memcpy(e->addrs, addrs, (size_t)rc * sizeof(addrs[0]));
     e->addr_count = rc;
     e->any = at.host[0] == '\0';
     return SP_OK;
@@ -161,6 +168,11 @@ static void tcp_ep_close(void *ep)
         (void)close(e->fd);
         e->fd = -1;
     }
+}
+
+static void tcp_ep_fini(void *ep)
+{
+    free(((struct tcp_ep *)ep)->addrs);
 }
 
 static int tcp_listen(void *ep, sp_bound *bound, sp_cause *cause)
@@ -358,6 +370,7 @@ static const sp_transport_ops tcp_ops = {
     .accept = tcp_accept,
     .dial = tcp_dial,
     .ep_close = tcp_ep_close,
+    .ep_fini = tcp_ep_fini,
     .handshake = tcp_handshake,
     .harvest = sp_stream_harvest,
     .submit = sp_stream_submit,

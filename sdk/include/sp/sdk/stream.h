@@ -49,31 +49,35 @@ enum sp_stream_framing {
 #define SP_STREAM_DIALED 1U ///< connect may still be under way
 
 /// One stream. Its memory is the pipe state's: zeroed by the core before sp_stream_open.
+///
+/// Reading and writing go on at the same time on different threads. What either writes stands at
+/// its end, what neither writes in between.
 struct sp_stream {
-    const sp_host *host; ///< set last by open (release), then constant; NULL: not open
-    sp_pipe_ref *ref;
-    const struct sp_stream_io *io;
-    uint64_t recv_max; ///< 0: any
-    int fd;            ///< stays open until fini
-    uint8_t framing;   ///< bytes in front of a message
-    uint8_t dialed;    ///< bool
-    int closed;    ///< atomic: set by close on any thread, read by the others; orders nothing else
-    size_t tx_off; ///< send side: bytes of the front message that are written; before: of the hello
-    int tx_limit;  ///< bytes of the send buffer that large messages get; 0: the system decides
-    unsigned char pad[64];
     // receive side
-    sp_msg *body;      ///< the message that is on its way, with the bytes that are here
-    uint64_t body_len; ///< what it shall have
-    size_t body_cap;   ///< what there is room for
-    size_t trust;      ///< bytes to reserve at once for a large message
-    sp_msg *rest;      ///< bytes read but not taken apart yet, since harvest's limit was reached
+    sp_msg *body; ///< the message that is on its way, with the bytes that are here
+    sp_msg *rest; ///< bytes read but not taken apart yet, since harvest's limit was reached
     unsigned char head[9];
+    uint8_t head_len;  ///< bytes of the framing (or the peer's hello) that are here
+    uint8_t direct;    ///< bool: large messages come, read them into place
+    uint8_t share;     ///< bool: or messages that are long enough to stay where they are read
+    uint8_t hup;       ///< bool: the end of the stream is near, so read until it is there
+    uint8_t failed;    ///< bool: the pipe ended with an error
+    uint64_t body_len; ///< what `body` shall have
+    size_t body_cap;   ///< what there is room for
+    uint32_t trust;    ///< bytes to reserve at once for a large message
     int rx_limit; ///< bytes of the receive buffer that large messages get; 0: the system decides
-    uint8_t head_len; ///< bytes of the framing (or the peer's hello) that are here
-    uint8_t direct;   ///< bool: large messages come, read them into place
-    uint8_t share;    ///< bool: or messages that are long enough to stay where they are read
-    uint8_t hup;      ///< bool: the end of the stream is near, so read until it is there
-    uint8_t failed;   ///< bool: the pipe ended with an error
+    // both sides
+    sp_pipe_ref *ref;
+    uint64_t recv_max;   ///< 0: any
+    const sp_host *host; ///< set last by open (release), then constant; NULL: not open
+    const struct sp_stream_io *io;
+    int fd;          ///< stays open until fini
+    uint8_t framing; ///< bytes in front of a message
+    uint8_t dialed;  ///< bool
+    int closed; ///< atomic: set by close on any thread, read by the others; orders nothing else
+    // send side
+    int tx_limit;  ///< bytes of the send buffer that large messages get; 0: the system decides
+    size_t tx_off; ///< bytes of the front message that are written; before: of the hello
 };
 
 /// [io] Takes over `fd`, a non-blocking stream socket, connected or (SP_STREAM_DIALED) about to be,
