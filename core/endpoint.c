@@ -85,6 +85,26 @@ static void ep_settle(struct sp__ep *ep, int rc, const char *why)
     }
 }
 
+void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what)
+{
+    if (ep->listening != NULL) {
+        sp__count(&ep->listening->counters[what], 1);
+    } else {
+        // Relaxed: a statistic with one writer.
+        uint32_t n = atomic_load_explicit(&ep->attempts[what], memory_order_relaxed);
+
+        atomic_store_explicit(&ep->attempts[what], n + 1, memory_order_relaxed);
+    }
+}
+
+uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what)
+{
+    return ep->listening != NULL
+               ? sp__counted(&ep->listening->counters[what])
+               : atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)&ep->attempts[what],
+                                      memory_order_relaxed);
+}
+
 static enum sp__ep_counter ep_reason(int err)
 {
     switch (err) {
@@ -176,7 +196,7 @@ static void dial_now(struct sp__ep *ep)
         if (p != NULL) {
             sp__pipe_cancel(p);
         }
-        sp__count(&ep->counters[ep_reason(rc)], 1);
+        sp__ep_count(ep, ep_reason(rc));
         ep_log(ep, SP_LOG_INFO, rc, cause.text);
         dial_ended(ep, rc, cause.text, false);
         return;
@@ -226,14 +246,14 @@ static void accept_now(struct sp__ep *ep)
             if (rc == SP_EAGAIN) {
                 return;
             }
-            sp__count(&ep->counters[ep_reason(rc)], 1);
+            sp__ep_count(ep, ep_reason(rc));
             ep_log(ep, SP_LOG_WARN, rc, cause.text);
             sp__timer_arm(&ep->timer, sp__now() + ACCEPT_RETRY_MS * SP__MS);
             return;
         }
         sp__pipe_start(p, ep->opt.hello_timeout);
         if (ep->opt.max_peers > 0 && ep->pipes > (uint64_t)ep->opt.max_peers) {
-            sp__count(&ep->counters[SP__EP_REJECT], 1);
+            sp__ep_count(ep, SP__EP_REJECT);
             sp__count(&ep->sock->rejected, 1);
             sp__pipe_shut(p, SP_EPEERS);
         }
@@ -288,7 +308,7 @@ void sp__ep_shaken(struct sp__ep *ep)
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
 {
     (void)p;
-    sp__count(&ep->counters[SP__EP_CONNECT], 1);
+    sp__ep_count(ep, SP__EP_CONNECT);
     if (ep->dialer) {
         (void)pthread_mutex_lock(&ep->sock->lock);
         ep->background = true;
@@ -309,7 +329,7 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
         ep_log(ep, SP_LOG_INFO, p->err, p->cause);
     }
     if (p->err != SP_EPEERS) {
-        sp__count(&ep->counters[ep_reason(p->err)], 1);
+        sp__ep_count(ep, ep_reason(p->err));
     }
     if (ep->dialer && ep->pipe == p) {
         ep->pipe = NULL;

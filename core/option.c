@@ -254,9 +254,9 @@ int sp_set_int(uint64_t id, const char *name, int64_t value)
 static int pipe_get_int(const struct target *t, const char *name, int64_t *value)
 {
     if (strcmp(name, "peer-uid") == 0) {
-        *value = t->pipe->names->uid;
+        *value = sp__pipe_uid(t->pipe);
     } else if (strcmp(name, "peer-gid") == 0) {
-        *value = t->pipe->names->gid;
+        *value = sp__pipe_gid(t->pipe);
     } else if (strcmp(name, "peer-pid") == 0) {
         *value = t->pipe->names->pid;
     } else {

@@ -63,7 +63,7 @@ static void pipe_join(struct sp__pipe *p)
     if (rc < 0) {
         p->added = false;
         sp__count(&s->rejected, 1);
-        sp__count(&p->ep->counters[SP__EP_REJECT], 1);
+        sp__ep_count(p->ep, SP__EP_REJECT);
         p->cause = "refused by the protocol";
         sp__pipe_shut(p, SP_EPEERS);
         return;
@@ -128,14 +128,14 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     p->ops->pipe_close(p->ref.tran);
     sp__pipe_cmd_rx(p, SP__RX_END);
     SP__TRACE(H2, p, 0);
-    sp__post(&p->tx_end);
+    sp__pipe_end_output(p);
 }
 
 /// Keeps the socket's count of what its pipes hold.
 static void pipe_count_held(struct sp__pipe *p)
 {
     sp__count(&p->sock->held_depth, (uint64_t)p->held.n - p->held_counted);
-    p->held_counted = p->held.n;
+    p->held_counted = (uint32_t)p->held.n;
 }
 
 /// What was not written: back to the senders' queue, or discarded.
@@ -361,7 +361,7 @@ static void pipe_on_note(struct sp__event *ev)
         atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_ASKED) {
         if ((bits & SP__NOTE_REFUSED) != 0) {
             sp__count(&p->sock->rejected, 1);
-            sp__count(&p->ep->counters[SP__EP_REJECT], 1);
+            sp__ep_count(p->ep, SP__EP_REJECT);
             p->cause = "refused by the application";
             sp__pipe_shut(p, SP_EPEERS);
         } else {

@@ -33,14 +33,14 @@ static struct sp__pipe_names *rx_names(const sp_handshake *hs, const char *first
                                        const char *second)
 {
     size_t one = strlen(first) + 1;
-    size_t two = strlen(second) + 1;
+    size_t two = strcmp(first, second) != 0 ? strlen(second) + 1 : 0;
     struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two);
 
     if (names != NULL) {
-        names->uid = hs->uid;
-        names->gid = hs->gid;
-        names->pid = hs->pid;
-        names->remote = one;
+        names->uid = (uint32_t)hs->uid;
+        names->gid = (uint32_t)hs->gid;
+        names->pid = (int32_t)hs->pid;
+        names->remote = two > 0 ? (uint16_t)one : 0;
         memcpy(names->text, first, one);
         memcpy(names->text + one, second, two);
     }
@@ -357,14 +357,29 @@ static void tx_on_event(struct sp__event *ev)
 }
 
 /// Behind every message that was queued.
-static void tx_on_end(struct sp__event *ev)
+static void tx_on_end(struct sp__port *port, sp_batch *nodes)
 {
-    struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_end);
+    (void)port;
+    for (struct sp__node *n = (struct sp__node *)nodes->head, *next; n != NULL; n = next) {
+        struct sp__pipe *p = SP__CONTAINER(n, struct sp__pipe, tx_end);
 
-    p->tx_over = true;
-    SP__TRACE(H6, p, p->txq.n);
-    tx_report(p, 0, true);
-    sp__pipe_note(p, SP__NOTE_TX_STOPPED);
+        next = n->next;
+        p->tx_over = true;
+        SP__TRACE(H6, p, p->txq.n);
+        tx_report(p, 0, true);
+        sp__pipe_note(p, SP__NOTE_TX_STOPPED);
+        sp__drop(&p->obj);
+    }
+}
+
+static struct sp__port tx_end_port = {tx_on_end};
+
+void sp__pipe_end_output(struct sp__pipe *p)
+{
+    sp_batch end = {(sp_msg *)&p->tx_end, (sp_msg *)&p->tx_end, 1};
+
+    sp__hold(&p->obj); // Until it was handled.
+    sp__post_batch(p->tx_ev.actor, &tx_end_port, &end);
 }
 
 void sp__pipe_output(struct sp__pipe *p)
@@ -424,5 +439,4 @@ void sp__pipe_io_init(struct sp__pipe *p)
     sp__actor_init(&p->tx, &p->obj, false);
     sp__event_init(&p->rx_ev, &p->rx, NULL, rx_on_event);
     sp__event_init(&p->tx_ev, tx, p->passes ? &p->obj : NULL, tx_on_event);
-    sp__event_init(&p->tx_end, tx, p->passes ? &p->obj : NULL, tx_on_end);
 }

@@ -131,11 +131,11 @@ enum sp__pipe_state {
 /// Who the peer is, or why the handshake failed. Made by the input actor when the handshake ends,
 /// with room for just what there is to say; then constant.
 struct sp__pipe_names {
-    int64_t uid; ///< -1: not known, as the two below
-    int64_t gid;
-    int64_t pid;
-    size_t remote; ///< where the remote address begins
-    char text[];   ///< the local address and the remote one, or the cause of the failure
+    uint32_t uid; ///< UINT32_MAX: not known, as below
+    uint32_t gid;
+    int32_t pid;     ///< -1: not known
+    uint16_t remote; ///< where the remote address begins: 0 when it is the same
+    char text[];     ///< the local address and the remote one, or the cause of the failure
 };
 
 /// What tells the user about a pipe.
@@ -158,17 +158,18 @@ struct sp__pipe {
     struct sp__pipe *prev;
     struct sp__pipe *hash_next;
     struct sp__pipe *paused_next;
-    bool paused;
     _Atomic int state; ///< enum sp__pipe_state; written by the socket's actor only
-    bool added;        ///< the protocol knows it
+    bool paused;
+    bool added; ///< the protocol knows it
     bool rx_gone;
     bool tx_gone;
     bool tx_dead;              ///< output failed: the peer is gone, input is still to be read
     bool opened;               ///< the transport has state to free
+    bool passes;               ///< SP_TRANSPORT_PASSES; constant
     int err;                   ///< why it ends
     int64_t when;              ///< ns; SHAKING: by when it has to be shaken; UP: since when it is
     sp_batch held;             ///< received, not taken by the protocol
-    size_t held_counted;       ///< of these, in the socket's held_depth
+    uint32_t held_counted;     ///< of these, in the socket's held_depth
     uint32_t cap;              ///< send credit of its queue
     int64_t inflight;          ///< cost in its queue
     sp_batch out;              ///< sent in this visit, not handed to output yet
@@ -186,22 +187,20 @@ struct sp__pipe {
     struct sp__actor rx;
     struct sp__event rx_ev;
     _Atomic unsigned rx_cmd;
-    _Atomic int64_t rx_credit; ///< cost that may be on its way to the socket's actor
     unsigned ready;
+    _Atomic int64_t rx_credit; ///< cost that may be on its way to the socket's actor
+    uint32_t rx_avg;           ///< bytes of a message, lately
     bool started;
     bool shaken;
     bool rx_over;
     bool readable;
-    bool passes;     ///< SP_TRANSPORT_PASSES; constant
-    uint32_t rx_avg; ///< bytes of a message, lately
 
     // The output actor. Of a transport that passes messages within the process it is a role of the
     // socket's actor.
     struct sp__actor tx;
     struct sp__port tx_port;
     struct sp__event tx_ev;
-    struct sp__event
-        tx_end; ///< an event of its own: `tx_ev` may stand in front of messages already
+    struct sp__node tx_end; ///< apart: `tx_ev` may stand in front of messages already
     _Atomic unsigned tx_cmd;
     atomic_bool tx_want; ///< wants to hear of readiness
     bool tx_over;
@@ -244,6 +243,14 @@ static inline bool sp__pipe_usable(const struct sp__pipe *p)
     return p->added && !p->tx_dead &&
            atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
                SP__PIPE_UP;
+}
+static inline int64_t sp__pipe_uid(const struct sp__pipe *p)
+{
+    return p->names->uid != UINT32_MAX ? (int64_t)p->names->uid : -1;
+}
+static inline int64_t sp__pipe_gid(const struct sp__pipe *p)
+{
+    return p->names->gid != UINT32_MAX ? (int64_t)p->names->gid : -1;
 }
 /// The peer's address, for people; of a pipe that has a handle.
 static inline const char *sp__pipe_remote(const struct sp__pipe *p)
@@ -293,6 +300,7 @@ struct sp__listening {
     sp_bound bound; ///< under sock->lock
     struct sp__watch watch;
     struct sp__timer hello; ///< the next unfinished handshake to run out of time
+    sp__counter counters[SP__EP_COUNTERS];
 };
 
 struct sp__ep {
@@ -309,15 +317,16 @@ struct sp__ep {
     bool started;    ///< options are fixed
     bool background; ///< dial again after a failure of the first attempt too
     bool settled;    ///< … which is there
+    bool running;    ///< the socket's actor's, as the two below
+    bool closed;
+    bool inited;
     int result;
-    char *cause; ///< of the result; NULL: the code says it all
+    _Atomic unsigned cmd; ///< [any]
+    char *cause;          ///< of the result; NULL: the code says it all
     struct sp__ep *next;
     struct sp__waiter *waiters;
 
     // The socket's actor.
-    bool running;
-    bool closed;
-    bool inited;
     struct sp__pipe *pipe;  ///< a dialer's
     unsigned shaking;       ///< unfinished handshakes
     unsigned pipes;         ///< of this endpoint
@@ -325,9 +334,12 @@ struct sp__ep {
     struct sp__timer timer; ///< a dialer's: to connect, or to try again; a listener's: to try again
     sp_timer_ref *timers;   ///< the plugin's
     struct sp__event ev;
-    _Atomic unsigned cmd;
-    sp__counter counters[SP__EP_COUNTERS];
+    _Atomic uint32_t attempts[SP__EP_COUNTERS]; ///< a dialer's: one a millisecond at most
 };
+
+/// Counts how an attempt or a connection ended. The socket's actor.
+void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what);
+uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what);
 
 /// The URL at which it can be dialled, else the one that it was made for. Under sock->lock.
 static inline const char *sp__ep_url(const struct sp__ep *ep)

@@ -249,8 +249,8 @@ static void peer_fill(const struct sp__pipe *p, sp_peer_info *out, size_t size)
 {
     sp_peer_info info = {.size = size, .pipe = {p->obj.id}, .peer = p->ref.id};
 
-    info.uid = p->names->uid;
-    info.gid = p->names->gid;
+    info.uid = sp__pipe_uid(p);
+    info.gid = sp__pipe_gid(p);
     info.pid = p->names->pid;
     (void)snprintf(info.address, sizeof(info.address), "%s", sp__pipe_remote(p));
     memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));

@@ -67,7 +67,7 @@ static void add_ep(struct sp__json *o, const struct sp__ep *ep)
     add_id(o, ep->obj.id);
     sp__json_add_str(o, "url", sp__ep_url(ep));
     for (unsigned i = 0; i < SP__EP_COUNTERS; i++) {
-        add(o, ep_names[i], sp__counted(&ep->counters[i]));
+        add(o, ep_names[i], sp__ep_counted(ep, i));
     }
 }
 

@@ -22,7 +22,7 @@ static struct {
 static void heap_put(size_t pos, struct sp__timer *t)
 {
     timers.heap[pos] = t;
-    t->pos = pos + 1;
+    t->pos = (uint32_t)(pos + 1);
 }
 
 static void heap_up(size_t pos, struct sp__timer *t)
@@ -125,7 +125,6 @@ void sp__timer_init(struct sp__timer *t, struct sp__actor *a, struct sp__object 
 {
     memset(t, 0, sizeof(*t));
     sp__event_init(&t->ev, a, owner, timer_handle);
-    t->owner = owner;
     t->fire = fire;
     SP__TRACE(G0, t, owner);
 }
@@ -140,7 +139,7 @@ void sp__timer_arm(struct sp__timer *t, int64_t due)
     t->when = due;
     SP__TRACE(G1, t, due);
     if (t->pos == 0) {
-        sp__hold(t->owner);
+        sp__hold(t->ev.owner);
         heap_up(timers.n++, t);
     } else {
         size_t pos = t->pos - 1;
@@ -171,8 +170,8 @@ void sp__timer_cancel(struct sp__timer *t)
     }
     (void)pthread_mutex_unlock(&timers.lock);
     if (armed) {
-        SP__TRACE(G4, t, t->owner);
-        sp__drop(t->owner);
+        SP__TRACE(G4, t, t->ev.owner);
+        sp__drop(t->ev.owner);
     }
 }
 
@@ -201,7 +200,7 @@ int sp__timers_fire(int64_t now)
         if (t == NULL) {
             break;
         }
-        owner = t->owner; // Armed timers hold it; the posted event holds it itself.
+        owner = t->ev.owner; // Armed timers hold it; the posted event holds it itself.
         sp__post(&t->ev);
         SP__TRACE(G7, t, owner);
         sp__drop(owner);

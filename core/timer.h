@@ -11,13 +11,12 @@
 #include <stdint.h>
 
 struct sp__timer {
-    struct sp__event ev;
-    struct sp__object *owner; ///< held while armed
+    struct sp__event ev; ///< its owner is held while the timer is armed, too
     void (*fire)(struct sp__timer *t);
     int64_t due;  ///< ns; the owner's
-    bool live;    ///< armed and not fired or cancelled; the owner's
     int64_t when; ///< key in the heap; under the heap's lock
-    size_t pos;   ///< place in the heap + 1; 0: not in it; under the heap's lock
+    uint32_t pos; ///< place in the heap + 1; 0: not in it; under the heap's lock
+    bool live;    ///< armed and not fired or cancelled; the owner's
 };
 
 void sp__timer_init(struct sp__timer *t, struct sp__actor *a, struct sp__object *owner,

@@ -22,6 +22,9 @@
 /// Bytes of the system's buffers for large messages within one machine: see sp_stream_limit.
 #define TCP_LOCAL_BUFFER (256 * 1024)
 
+/// "[IPv6%scope]:port" with a NUL, where an interface has at most 15 letters.
+#define TCP_LOCAL_MAX 64
+
 /// Addresses of one name that are tried.
 #define TCP_ADDRS 8
 
@@ -31,13 +34,13 @@ struct tcp_ep {
     int64_t nodelay; ///< options
     int64_t keepalive;
     int64_t listen_fd;
-    char local_address[SP_INET_TEXT];
     sp_inet *addrs; ///< as many as there are
     int addr_count;
     int addr_next; ///< the next attempt to dial begins with this one
     bool any;      ///< the host is "*" or absent
     bool closed;
     int fd; ///< listens; -1: not
+    char local_address[TCP_LOCAL_MAX];
 };
 
 struct tcp_pipe {
@@ -215,7 +218,7 @@ static int tcp_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 static int tcp_bind_local(const struct tcp_ep *e, int fd, const sp_inet *remote, sp_cause *cause)
 {
     const char *text = e->local_address;
-    char full[SP_INET_TEXT + 2];
+    char full[TCP_LOCAL_MAX + 2];
     struct sp_hostport at;
     sp_inet a = {.in6 = {.sin6_family = AF_UNSPEC}};
     int rc;
@@ -353,7 +356,7 @@ static const sp_option tcp_options[] = {
      "let the system probe idle connections"},
     {"listen-fd", SP_OPTION_INT, 0, offsetof(struct tcp_ep, listen_fd), -1, -1, INT32_MAX, "",
      "listen on a duplicate of this listening socket; -1: on a new one"},
-    {"local-address", SP_OPTION_STR, 0, offsetof(struct tcp_ep, local_address), 0, 0, SP_INET_TEXT,
+    {"local-address", SP_OPTION_STR, 0, offsetof(struct tcp_ep, local_address), 0, 0, TCP_LOCAL_MAX,
      "", "ADDRESS or ADDRESS:PORT from which to dial"},
 };
 
