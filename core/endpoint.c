@@ -87,8 +87,8 @@ static void ep_settle(struct sp__ep *ep, int rc, const char *why)
 
 void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what)
 {
-    if (ep->listening != NULL) {
-        sp__count(&ep->listening->counters[what], 1);
+    if (sp__listening(ep) != NULL) {
+        sp__count(&sp__listening(ep)->counters[what], 1);
     } else {
         // Relaxed: a statistic with one writer.
         uint32_t n = atomic_load_explicit(&ep->attempts[what], memory_order_relaxed);
@@ -99,8 +99,8 @@ void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what)
 
 uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what)
 {
-    return ep->listening != NULL
-               ? sp__counted(&ep->listening->counters[what])
+    return sp__listening(ep) != NULL
+               ? sp__counted(&sp__listening(ep)->counters[what])
                : atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)&ep->attempts[what],
                                       memory_order_relaxed);
 }
@@ -290,7 +290,7 @@ static void accept_on_hello(struct sp__timer *t)
 
 void sp__ep_shaking(struct sp__ep *ep, int64_t due)
 {
-    struct sp__timer *t = ep->dialer ? &ep->timer : &ep->listening->hello;
+    struct sp__timer *t = ep->dialer ? &ep->timer : &sp__listening(ep)->hello;
 
     ep->shaking++;
     if (due != SP__NEVER && (ep->dialer || !t->live)) {
@@ -301,7 +301,7 @@ void sp__ep_shaking(struct sp__ep *ep, int64_t due)
 void sp__ep_shaken(struct sp__ep *ep)
 {
     if (--ep->shaking == 0) {
-        sp__timer_cancel(ep->dialer ? &ep->timer : &ep->listening->hello);
+        sp__timer_cancel(ep->dialer ? &ep->timer : &sp__listening(ep)->hello);
     }
 }
 
@@ -345,7 +345,7 @@ void sp__ep_linger(struct sp__ep *ep)
                   "the socket was closed"); // It dials on if there is something to flush.
     } else {
         sp__timer_cancel(&ep->timer);
-        sp__watch_close(&ep->listening->watch);
+        sp__watch_close(&sp__listening(ep)->watch);
         ep->transport->ops.ep_close(ep->ref.state);
     }
 }
@@ -360,8 +360,8 @@ void sp__ep_close_now(struct sp__ep *ep)
     ep->closed = true;
     sp__timer_cancel(&ep->timer);
     sp__host_timers_cancel(ep->timers);
-    if (ep->listening != NULL) {
-        sp__watch_close(&ep->listening->watch);
+    if (sp__listening(ep) != NULL) {
+        sp__watch_close(&sp__listening(ep)->watch);
     }
     ep->transport->ops.ep_close(ep->ref.state);
     ep_settle(ep, SP_ECLOSED, "the socket was closed");
@@ -472,27 +472,22 @@ static void ep_defaults(struct sp__ep *ep)
     }
 }
 
-static size_t ep_round(size_t size)
-{
-    return (size + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
-}
-
 /// The endpoint, what a listener has beside, the transport's state and the URL, in one piece.
 static struct sp__ep *ep_piece(const struct sp__transport *tr, const char *url, bool dialer)
 {
-    size_t head = ep_round(sizeof(struct sp__ep));
-    size_t beside = dialer ? 0 : ep_round(sizeof(struct sp__listening));
-    size_t state = ep_round(tr->ops.ep_size);
+    size_t head = sizeof(struct sp__ep) + (dialer ? 0 : sizeof(struct sp__listening));
+    size_t state = sp__place(head, tr->ops.ep_size);
+    size_t end = state + tr->ops.ep_size;
     size_t text = strlen(url) + 1;
-    struct sp__ep *ep = sp__alloc(head + beside + state + text);
+    struct sp__ep *ep = sp__alloc(end + text);
 
     if (ep == NULL) {
         return NULL;
     }
-    memset(ep, 0, head + beside + state);
-    ep->listening = dialer ? NULL : (void *)((char *)ep + head);
-    ep->ref.state = (char *)ep + head + beside;
-    ep->url = memcpy((char *)ep->ref.state + state, url, text);
+    memset(ep, 0, end);
+    ep->dialer = dialer;
+    ep->ref.state = (char *)ep + state;
+    ep->url = memcpy((char *)ep + end, url, text);
     return ep;
 }
 
@@ -514,13 +509,12 @@ static struct sp__ep *ep_alloc(struct sp__sock *s, const struct sp__transport *t
     sp__hold(&s->obj);
     ep->transport = tr;
     (void)__atomic_fetch_add(&tr->plugin->instances, 1, __ATOMIC_RELAXED);
-    ep->dialer = dialer;
     if (!dialer) {
-        ep->listening->ep = ep;
-        ep->listening->bound.port = -1;
-        ep->listening->watch = (struct sp__watch){
+        sp__listening(ep)->ep = ep;
+        sp__listening(ep)->bound.port = -1;
+        sp__listening(ep)->watch = (struct sp__watch){
             .obj = &ep->obj, .fd = -1, .ready = ep_watch_ready};
-        sp__timer_init(&ep->listening->hello, &s->actor, &ep->obj, accept_on_hello);
+        sp__timer_init(&sp__listening(ep)->hello, &s->actor, &ep->obj, accept_on_hello);
     }
     sp__event_init(&ep->ev, &s->actor, &ep->obj, ep_on_event);
     sp__timer_init(&ep->timer, &s->actor, &ep->obj, ep_on_timer);
@@ -644,11 +638,11 @@ static int listen_now(struct sp__sock *s, void *arg)
     (void)snprintf(bound.url, sizeof(bound.url), "%s", ep->url);
     rc = ep->transport->ops.listen(ep->ref.state, &bound, &args->cause);
     if (rc < 0) {
-        sp__watch_close(&ep->listening->watch);
+        sp__watch_close(&sp__listening(ep)->watch);
         return rc;
     }
     (void)pthread_mutex_lock(&s->lock);
-    ep->listening->bound = bound;
+    sp__listening(ep)->bound = bound;
     (void)pthread_mutex_unlock(&s->lock);
     ep->running = true;
     accept_now(ep);

@@ -217,7 +217,7 @@ static void host_pipe_drop(sp_pipe_ref *pipe)
 
 static int host_ep_watch(sp_ep_ref *ep, int fd)
 {
-    struct sp__listening *l = host_ep(ep)->listening;
+    struct sp__listening *l = sp__listening(host_ep(ep));
 
     if (l == NULL) {
         return SP_ENOTSUP;
@@ -228,7 +228,7 @@ static int host_ep_watch(sp_ep_ref *ep, int fd)
 
 static void host_ep_unwatch(sp_ep_ref *ep, int fd)
 {
-    struct sp__listening *l = host_ep(ep)->listening;
+    struct sp__listening *l = sp__listening(host_ep(ep));
 
     (void)fd;
     if (l != NULL) {

@@ -278,7 +278,7 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
     }
     if (t->ep != NULL && strcmp(name, "bound-port") == 0) {
         (void)pthread_mutex_lock(&t->sock->lock);
-        *value = t->ep->listening != NULL ? t->ep->listening->bound.port : -1;
+        *value = sp__listening(t->ep) != NULL ? sp__listening(t->ep)->bound.port : -1;
         (void)pthread_mutex_unlock(&t->sock->lock);
         return *value >= 0 ? SP_OK
                            : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
@@ -360,9 +360,9 @@ static const char *find_text(const struct target *t, const char *name)
         if (strcmp(name, "url") == 0) {
             return sp__ep_url(t->ep);
         }
-        if (strcmp(name, "local-address") == 0 && t->ep->listening != NULL &&
-            t->ep->listening->bound.local[0] != '\0') {
-            return t->ep->listening->bound.local;
+        if (strcmp(name, "local-address") == 0 && sp__listening(t->ep) != NULL &&
+            sp__listening(t->ep)->bound.local[0] != '\0') {
+            return sp__listening(t->ep)->bound.local;
         }
     } else if (strcmp(name, "name") == 0) {
         return t->sock->name;

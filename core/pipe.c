@@ -380,18 +380,18 @@ static void pipe_on_note(struct sp__event *ev)
 struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
 {
     struct sp__sock *s = ep->sock;
-    size_t head = (sizeof(struct sp__pipe) + 15) & ~(size_t)15;
-    size_t proto = (s->ops->pipe_size + 15) & ~(size_t)15;
-    struct sp__pipe *p;
+    size_t tran = sp__place(sizeof(struct sp__pipe), ep->transport->ops.pipe_size);
+    size_t proto = sp__place(tran + ep->transport->ops.pipe_size, s->ops->pipe_size);
+    size_t size = proto + s->ops->pipe_size;
+    struct sp__pipe *p = sp__alloc(size);
 
-    p = sp__alloc(head + proto + ep->transport->ops.pipe_size);
     if (p == NULL) {
         return NULL;
     }
-    memset(p, 0, head + proto + ep->transport->ops.pipe_size);
+    memset(p, 0, size);
     sp__object_init(&p->obj, SP__KIND_PIPE, pipe_destroy);
-    p->ref.state = (char *)p + head;
-    p->ref.tran = (char *)p + head + proto;
+    p->ref.state = (char *)p + proto;
+    p->ref.tran = (char *)p + tran;
     p->ref.id = pipe_next_id();
     p->sock = s;
     p->ep = ep;

@@ -50,6 +50,15 @@ void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w);
 /// Takes the first out of the list; its thread is to be woken after the lock is gone. NULL: none.
 struct sp__thread *sp__waiter_pop(struct sp__waiter **list);
 
+/// Where a plugin's state of `size` bytes can begin from `at` on. A type that has to stand at a
+/// multiple of 16 has a multiple of 16 as its size.
+static inline size_t sp__place(size_t at, size_t size)
+{
+    size_t align = size % 16 == 0 ? 16 : 8;
+
+    return (at + align - 1) & ~(align - 1);
+}
+
 /* ------------------------------------------------------------------ Contexts */
 
 /// A context: where an application sends and receives. Every socket has one of its own.
@@ -294,7 +303,8 @@ struct sp__ep_options {
     int64_t max_peers;
 };
 
-/// What a listener has beside. A dialer has none of it, since there may be one a connection.
+/// What stands behind the struct sp__ep of a listener. A dialer has none of it, since there may be
+/// one a connection.
 struct sp__listening {
     struct sp__ep *ep;
     sp_bound bound; ///< under sock->lock
@@ -309,7 +319,6 @@ struct sp__ep {
     struct sp__sock *sock; ///< held
     const struct sp__transport *transport;
     const char *url;
-    struct sp__listening *listening; ///< NULL: a dialer's
     struct sp__ep_options opt;
     bool dialer;
 
@@ -337,6 +346,11 @@ struct sp__ep {
     _Atomic uint32_t attempts[SP__EP_COUNTERS]; ///< a dialer's: one a millisecond at most
 };
 
+/// NULL: a dialer's.
+static inline struct sp__listening *sp__listening(const struct sp__ep *ep)
+{
+    return ep->dialer ? NULL : (struct sp__listening *)(uintptr_t)(ep + 1);
+}
 /// Counts how an attempt or a connection ended. The socket's actor.
 void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what);
 uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what);
@@ -344,8 +358,9 @@ uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what);
 /// The URL at which it can be dialled, else the one that it was made for. Under sock->lock.
 static inline const char *sp__ep_url(const struct sp__ep *ep)
 {
-    return ep->listening != NULL && ep->listening->bound.url[0] != '\0' ? ep->listening->bound.url
-                                                                        : ep->url;
+    return sp__listening(ep) != NULL && sp__listening(ep)->bound.url[0] != '\0'
+               ? sp__listening(ep)->bound.url
+               : ep->url;
 }
 /// Makes one for a URL; from then on it is the socket's. Errors with detail.
 int sp__ep_new(uint64_t *id, struct sp__sock *s, const char *url, bool dialer);

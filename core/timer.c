@@ -77,7 +77,7 @@ int sp__timer_reserve(void)
     (void)pthread_mutex_lock(&timers.lock);
     if (timers.reserved == timers.cap) {
         size_t cap = timers.cap > 0 ? 2 * timers.cap : 64;
-        struct sp__timer **heap = sp__zalloc(cap * sizeof(struct sp__timer *));
+        struct sp__timer **heap = sp__alloc(cap * sizeof(struct sp__timer *));
 
         if (heap == NULL) {
             rc = SP_ENOMEM;

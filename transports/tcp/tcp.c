@@ -34,10 +34,11 @@ struct tcp_ep {
     int64_t nodelay; ///< options
     int64_t keepalive;
     int64_t listen_fd;
-    sp_inet *addrs; ///< as many as there are
-    int addr_count;
-    int addr_next; ///< the next attempt to dial begins with this one
-    bool any;      ///< the host is "*" or absent
+    sp_inet *more; ///< all addresses, when there are several
+    sp_inet first;
+    uint8_t addr_count;
+    uint8_t addr_next; ///< the next attempt to dial begins with this one
+    bool any;          ///< the host is "*" or absent
     bool closed;
     int fd; ///< listens; -1: not
     char local_address[TCP_LOCAL_MAX];
@@ -68,14 +69,22 @@ static int tcp_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char
     if (rc < 0) {
         return rc;
     }
-    e->addrs = malloc((size_t)rc * sizeof(addrs[0]));
-    if (e->addrs == NULL) {
-        return sp_fail(cause, SP_ENOMEM, "addresses");
+    e->first = addrs[0];
+    if (rc > 1) {
+        e->more = malloc((size_t)rc * sizeof(addrs[0]));
+        if (e->more == NULL) {
+            return sp_fail(cause, SP_ENOMEM, "addresses");
+        }
+        memcpy(e->more, addrs, (size_t)rc * sizeof(addrs[0]));
     }
-    memcpy(e->addrs, addrs, (size_t)rc * sizeof(addrs[0]));
-    e->addr_count = rc;
+    e->addr_count = (uint8_t)rc;
     e->any = at.host[0] == '\0';
     return SP_OK;
+}
+
+static const sp_inet *tcp_addr(const struct tcp_ep *e, int i)
+{
+    return e->more != NULL ? &e->more[i] : &e->first;
 }
 
 static void tcp_set(int fd, int level, int name, int64_t value)
@@ -138,7 +147,7 @@ static int tcp_listen_open(const struct tcp_ep *e, sp_cause *cause)
         return sp_stream_adopt(given, AF_INET, cause);
     }
     for (int i = 0; i < e->addr_count && (fd == -EADDRNOTAVAIL || fd == -EAFNOSUPPORT); i++) {
-        fd = tcp_listen_at(e, &e->addrs[i], cause);
+        fd = tcp_listen_at(e, tcp_addr(e, i), cause);
     }
     return fd;
 }
@@ -175,7 +184,7 @@ static void tcp_ep_close(void *ep)
 
 static void tcp_ep_fini(void *ep)
 {
-    free(((struct tcp_ep *)ep)->addrs);
+    free(((struct tcp_ep *)ep)->more);
 }
 
 static int tcp_listen(void *ep, sp_bound *bound, sp_cause *cause)
@@ -299,12 +308,12 @@ static int tcp_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
     if (e->any) {
         return sp_fail(cause, SP_EINVAL, "host \"*\": only a listener can be at any address");
     }
-    if (sp_inet_port(&e->addrs[0]) == 0) {
+    if (sp_inet_port(&e->first) == 0) {
         return sp_fail(cause, SP_EINVAL, "port \"0\": only a listener can leave the choice");
     }
     for (int i = 0; i < e->addr_count && fd < 0; i++) {
-        fd = tcp_connect(e, &e->addrs[e->addr_next], cause);
-        e->addr_next = (e->addr_next + 1) % e->addr_count;
+        fd = tcp_connect(e, tcp_addr(e, e->addr_next), cause);
+        e->addr_next = (uint8_t)((e->addr_next + 1) % e->addr_count);
     }
     if (fd < 0) {
         return fd;
