@@ -63,7 +63,8 @@ static int loader_check_place(const void *symbol, const char *path, struct sp__w
     if (dladdr(symbol, &info) == 0 || info.dli_fname == NULL) {
         return sp__why_set(why, SP_EABI, "entry " SP_PLUGIN_ENTRY_NAME " lies in no file");
     }
-    if (realpath(info.dli_fname, real) == NULL || strcmp(real, path) != 0) {
+    if (strcmp(info.dli_fname, path) != 0 &&
+        (realpath(info.dli_fname, real) == NULL || strcmp(real, path) != 0)) {
         return sp__why_set(why, SP_EABI, "entry " SP_PLUGIN_ENTRY_NAME " lies in another file: %s",
                            info.dli_fname);
     }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <link.h>
+#include <pthread.h>
 #include <sha2.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,10 +25,10 @@
 
 /* ------------------------------------------------------------------ Facts */
 
-int sp__policy_self(char *buf, size_t cap)
+/// Real path of the file of an object in memory that contains this library.
+static int policy_find_self(char *real)
 {
     static const char anchor = 0;
-    char real[PATH_MAX];
     struct link_map *map = NULL;
     Dl_info info;
     const char *path = "/proc/self/exe";
@@ -38,10 +39,145 @@ int sp__policy_self(char *buf, size_t cap)
         map->l_name[0] != '\0') {
         path = map->l_name;
     }
-    if (realpath(path, real) == NULL) {
+    return realpath(path, real) != NULL ? SP_OK : -errno;
+}
+
+int sp__policy_self(char *buf, size_t cap)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static char self[PATH_MAX]; // It was loaded once: where from does not change.
+    int err = SP_OK;
+
+    (void)pthread_mutex_lock(&mutex);
+    if (self[0] == '\0') {
+        err = policy_find_self(self);
+    }
+    if (err < 0) {
+        self[0] = '\0';
+    } else if (snprintf(buf, cap, "%s", self) >= (int)cap) {
+        err = -ENAMETOOLONG;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return err;
+}
+
+/// A directory, or what stands in its place, as lstat saw it.
+struct sp__known {
+    struct sp__known *next;
+    struct sp__facts facts;
+    size_t len;
+    char path[];
+};
+
+static int policy_lstat(const char *path, struct sp__facts *facts)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0) {
         return -errno;
     }
-    return snprintf(buf, cap, "%s", real) < (int)cap ? SP_OK : -ENAMETOOLONG;
+    facts->mode = st.st_mode;
+    facts->uid = st.st_uid;
+    facts->gid = st.st_gid;
+    return SP_OK;
+}
+
+/// The facts of the directory `path`, of `len` bytes: from the file system the first time. Without
+/// memory it is looked at again.
+static int policy_look(struct sp__trust *trust, const char *path, size_t len,
+                       struct sp__facts *facts)
+{
+    struct sp__known *k = trust->known;
+    char part[PATH_MAX];
+    int err;
+
+    while (k != NULL && (k->len != len || memcmp(k->path, path, len) != 0)) {
+        k = k->next;
+    }
+    if (k != NULL) {
+        *facts = k->facts;
+        return SP_OK;
+    }
+    memcpy(part, path, len);
+    part[len] = '\0';
+    err = policy_lstat(part, facts);
+    k = err == SP_OK ? sp__alloc(sizeof(*k) + len) : NULL;
+    if (k != NULL) {
+        k->facts = *facts;
+        k->len = len;
+        memcpy(k->path, path, len);
+        k->next = trust->known;
+        trust->known = k;
+    }
+    return err;
+}
+
+void sp__policy_forget(struct sp__trust *trust)
+{
+    while (trust->known != NULL) {
+        struct sp__known *k = trust->known;
+
+        trust->known = k->next;
+        sp__free(k);
+    }
+}
+
+/// True when a component of `path`, `len` bytes, has to be resolved: nothing, "." or "..".
+static bool policy_is_dots(const char *path, size_t len)
+{
+    return len == 0 || (path[0] == '.' && (len == 1 || (len == 2 && path[1] == '.')));
+}
+
+/// SP_OK: `path` is its own real path. Positive: it has to be resolved. Negative errno.
+static int policy_is_real(struct sp__trust *trust, const char *path)
+{
+    size_t len = strlen(path);
+    size_t at = 1;
+
+    if (path[0] != '/' || len < 2 || len >= PATH_MAX) {
+        return 1;
+    }
+    while (at <= len) {
+        size_t end = at + strcspn(path + at, "/");
+        struct sp__facts facts;
+        int err;
+
+        if (policy_is_dots(path + at, end - at)) {
+            return 1;
+        }
+        err = end < len ? policy_look(trust, path, end, &facts) : policy_lstat(path, &facts);
+        if (err < 0 || S_ISLNK(facts.mode)) {
+            return err < 0 ? err : 1;
+        }
+        at = end + 1;
+    }
+    return SP_OK;
+}
+
+int sp__policy_real(struct sp__trust *trust, const char *path, char *real)
+{
+    int rc = policy_is_real(trust, path);
+
+    if (rc == SP_OK) {
+        memcpy(real, path, strlen(path) + 1);
+        return SP_OK;
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    return realpath(path, real) != NULL ? SP_OK : -errno;
+}
+
+int sp__policy_real_dir(struct sp__trust *trust, const char *path, char *real, bool *is_dir)
+{
+    struct sp__facts facts;
+    int rc = sp__policy_real(trust, path, real);
+
+    if (rc == SP_OK) {
+        rc = policy_look(trust, real, strlen(real), &facts);
+    }
+    *is_dir = rc == SP_OK && S_ISDIR(facts.mode);
+    return rc;
 }
 
 static void policy_parse_owners(struct sp__trust *trust, const char *text)
@@ -120,27 +256,24 @@ int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *fact
 }
 
 /// One component: `path` up to `end`.
-static int policy_component(const struct sp__trust *trust, const char *path, size_t end,
+static int policy_component(struct sp__trust *trust, const char *path, size_t end,
                             enum sp__place place, struct sp__why *why)
 {
     char part[PATH_MAX];
     struct sp__facts facts;
-    struct stat st;
+    int err;
 
     memcpy(part, path, end);
     part[end] = '\0';
-    if (lstat(part, &st) < 0) {
-        int err = -errno;
-
+    err = place == SP__PLACE_FILE ? policy_lstat(part, &facts)
+                                  : policy_look(trust, part, end, &facts);
+    if (err < 0) {
         return sp__why_set(why, err, "%s: %s", part, strerrordesc_np(-err));
     }
-    facts.mode = st.st_mode;
-    facts.uid = st.st_uid;
-    facts.gid = st.st_gid;
     return sp__policy_judge(trust, &facts, place, part, why);
 }
 
-int sp__policy_path(const struct sp__trust *trust, const char *path, struct sp__why *why)
+int sp__policy_path(struct sp__trust *trust, const char *path, struct sp__why *why)
 {
     size_t len = strlen(path);
     const char *last = strrchr(path, '/');

@@ -14,7 +14,9 @@
 
 #define SP__TRUST_OWNERS 64
 
-/// Whom this process trusts.
+struct sp__known;
+
+/// Whom this process trusts, for one look-up.
 struct sp__trust {
     uid_t user;       ///< its effective user
     gid_t group;      ///< its user's own group, which may have write permission
@@ -22,6 +24,7 @@ struct sp__trust {
     uid_t lib_owner;  ///< owner of the library's own file, whose code runs already
     uid_t owners[SP__TRUST_OWNERS];
     size_t owner_count;
+    struct sp__known *known; ///< directories that were looked at
 };
 
 /// What stat says of one component of a path.
@@ -39,14 +42,25 @@ enum sp__place {
 
 /// Gathers the facts about this process; the owners are those of `cfg` ("plugin-owners").
 void sp__policy_trust(struct sp__trust *trust, const struct sp_config *cfg);
+/// Gives back what a look-up knows of directories.
+void sp__policy_forget(struct sp__trust *trust);
 
 /// Judges one component called `path`; pure. SP_EABI with the component and the mend.
 int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *facts,
                      enum sp__place place, const char *path, struct sp__why *why);
 
+/// The real path of a file or directory, as realpath(3), to a buffer of PATH_MAX bytes. Negative
+/// errno.
+int sp__policy_real(struct sp__trust *trust, const char *path, char *real);
+
+/// The same of what has to be a directory, which is then known. SP_OK with `is_dir` false: it is
+/// none.
+int sp__policy_real_dir(struct sp__trust *trust, const char *path, char *real, bool *is_dir);
+
 /// Judges every component of a real path, from the root down to the file. SP_EABI, or the errno
-/// code of stat.
-int sp__policy_path(const struct sp__trust *trust, const char *path, struct sp__why *why);
+/// code of stat. A directory is looked at once in a look-up: when it is judged good, only those who
+/// are trusted can change it; when not, nothing below it is.
+int sp__policy_path(struct sp__trust *trust, const char *path, struct sp__why *why);
 
 /// The allow-list of `cfg`: by real path or by id (NULL: the plugin has no manifest that tells it).
 /// SP_EABI.

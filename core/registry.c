@@ -344,19 +344,16 @@ static void registry_take(struct sp__search *s, struct sp__candidate *c, sp_kind
     }
 }
 
-/// Tries candidate after candidate until one provides the name.
-static int registry_resolve(struct sp__search *s, sp_kind kind, const char *name)
+/// Tries candidate after candidate of a directory until one provides the name.
+static int registry_resolve_in(struct sp__search *s, const struct sp__search_dir *dir, sp_kind kind,
+                               const char *name)
 {
-    const struct sp__search_dir *asked = NULL;
     int err = SP_ENOPLUGIN;
 
-    if (sp__registry_owner(kind, name) != NULL) {
-        return SP_OK; // another thread was first
-    }
+    sp__candidate_ask(s, dir);
     for (struct sp__candidate *c = s->candidates; c != NULL; c = c->next) {
-        if (c->dir != asked) {
-            asked = c->dir;
-            sp__candidate_ask(s, asked);
+        if (c->dir != dir) {
+            continue;
         }
         if (sp__candidate_claims(c, kind, name)) {
             registry_take(s, c, kind, name);
@@ -367,6 +364,26 @@ static int registry_resolve(struct sp__search *s, sp_kind kind, const char *name
             return c->err;
         }
         err = SP_EABI;
+    }
+    return err;
+}
+
+/// Tries directory after directory; those behind the one that has it are not looked into.
+static int registry_resolve(struct sp__search *s, sp_kind kind, const char *name)
+{
+    int err = SP_ENOPLUGIN;
+
+    if (sp__registry_owner(kind, name) != NULL) {
+        return SP_OK; // another thread was first
+    }
+    for (struct sp__search_dir *dir = s->dirs; dir != NULL; dir = dir->next) {
+        int rc = sp__search_scan(s, dir);
+
+        rc = rc < 0 ? rc : registry_resolve_in(s, dir, kind, name);
+        if (rc == SP_OK || rc == SP_ENOMEM) {
+            return rc;
+        }
+        err = rc == SP_EABI ? rc : err;
     }
     return err;
 }
@@ -391,7 +408,7 @@ static int registry_lookup(sp_kind kind, const char *name)
     int err;
 
     sp__registry_lock();
-    err = sp__search_all(&s, sp__config());
+    err = sp__search_dirs(&s, sp__config());
     if (err == SP_OK) {
         err = registry_resolve(&s, kind, name);
     }

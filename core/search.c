@@ -27,13 +27,14 @@ static int search_add_dir(struct sp__search *s, const char *path)
     struct sp__search_dir *dir;
     char real[PATH_MAX];
     const char *note = NULL;
-    struct stat st;
+    bool is_dir = false;
+    int err = path[0] == '/' ? sp__policy_real_dir(&s->trust, path, real, &is_dir) : SP_EINVAL;
 
     if (path[0] != '/') {
         note = "not an absolute path";
-    } else if (realpath(path, real) == NULL || stat(real, &st) < 0) {
-        note = strerrordesc_np(errno);
-    } else if (!S_ISDIR(st.st_mode)) {
+    } else if (err < 0) {
+        note = strerrordesc_np(-err);
+    } else if (!is_dir) {
         note = "not a directory";
     } else {
         path = real;
@@ -98,8 +99,13 @@ static int search_add_own(struct sp__search *s)
     if (search_join_dir(first, sizeof(first), self, "sp/1")) {
         return search_add_dir(s, first);
     }
-    if (search_join_dir(first, sizeof(first), self, "../plugins") &&
-        search_join_dir(second, sizeof(second), self, "../transports")) {
+    // It is a real path: what is above it stands in it.
+    slash = strrchr(self, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    if (search_join_dir(first, sizeof(first), self, "plugins") &&
+        search_join_dir(second, sizeof(second), self, "transports")) {
         int err = search_add_dir(s, first);
 
         return err < 0 ? err : search_add_dir(s, second);
@@ -185,22 +191,22 @@ static struct sp__candidate *search_candidate(struct sp__search *s, const char *
     struct sp__candidate *c = sp__zalloc(sizeof(*c));
     char path[PATH_MAX];
     char real[PATH_MAX];
-    bool dangling;
+    int err;
 
     if (c == NULL) {
         return NULL;
     }
     (void)snprintf(path, sizeof(path), "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name);
-    dangling = realpath(path, real) == NULL;
-    if (dangling) {
-        c->err = sp__why_set(&c->why, SP_EABI, "%s", strerrordesc_np(errno));
+    err = sp__policy_real(&s->trust, path, real);
+    if (err < 0) {
+        c->err = sp__why_set(&c->why, SP_EABI, "%s", strerrordesc_np(-err));
     }
-    c->path = sp__strdup(dangling ? path : real);
+    c->path = sp__strdup(err < 0 ? path : real);
     if (c->path == NULL || search_read_manifest(c, dir, name) < 0) {
         search_free_candidate(c);
         return NULL;
     }
-    if (!dangling) {
+    if (err == SP_OK) {
         c->err = search_judge(s, c, dir, name);
     }
     c->denied = c->err < 0;
@@ -233,10 +239,10 @@ static void search_append(struct sp__search *s, struct sp__candidate *c)
     *at = c;
 }
 
-static int search_scan(struct sp__search *s, struct sp__search_dir *dir)
+int sp__search_scan(struct sp__search *s, struct sp__search_dir *dir)
 {
     struct dirent **list = NULL;
-    int n = scandir(dir->path, &list, search_filter, search_compare);
+    int n = dir->note == NULL ? scandir(dir->path, &list, search_filter, search_compare) : 0;
     int err = SP_OK;
 
     if (n < 0) {
@@ -268,7 +274,7 @@ void sp__search_init(struct sp__search *s, const struct sp_config *cfg)
     sp__policy_trust(&s->trust, cfg);
 }
 
-int sp__search_all(struct sp__search *s, const struct sp_config *cfg)
+int sp__search_dirs(struct sp__search *s, const struct sp_config *cfg)
 {
     int err;
 
@@ -277,13 +283,15 @@ int sp__search_all(struct sp__search *s, const struct sp_config *cfg)
     if (err == SP_OK) {
         err = search_add_list(s, secure_getenv("SP_PLUGIN_PATH"));
     }
-    if (err == SP_OK) {
-        err = search_add_own(s);
-    }
+    return err < 0 ? err : search_add_own(s);
+}
+
+int sp__search_all(struct sp__search *s, const struct sp_config *cfg)
+{
+    int err = sp__search_dirs(s, cfg);
+
     for (struct sp__search_dir *dir = s->dirs; err == SP_OK && dir != NULL; dir = dir->next) {
-        if (dir->note == NULL) {
-            err = search_scan(s, dir);
-        }
+        err = sp__search_scan(s, dir);
     }
     return err;
 }
@@ -297,6 +305,7 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
     const char *name = slash != NULL ? slash + 1 : path;
     size_t n = slash != NULL ? (size_t)(slash - path) : 0;
     struct sp__candidate *c;
+    int err;
 
     if (n >= sizeof(parent) || strlen(name) > NAME_MAX) {
         return sp__why_set(why, -ENAMETOOLONG, "%s", strerrordesc_np(ENAMETOOLONG));
@@ -306,9 +315,11 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
     if (n == 0) {
         (void)snprintf(parent, sizeof(parent), "%s", slash != NULL ? "/" : ".");
     }
-    if (realpath(path, real) == NULL || realpath(parent, real) == NULL) {
-        int err = -errno;
-
+    err = sp__policy_real(&s->trust, path, real);
+    if (err == SP_OK) {
+        err = sp__policy_real(&s->trust, parent, real);
+    }
+    if (err < 0) {
         return sp__why_set(why, err, "%s", strerrordesc_np(-err));
     }
     c = search_candidate(s, real, name);
@@ -323,6 +334,7 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
 
 void sp__search_clear(struct sp__search *s)
 {
+    sp__policy_forget(&s->trust);
     while (s->candidates != NULL) {
         struct sp__candidate *c = s->candidates;
 

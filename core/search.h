@@ -39,8 +39,12 @@ struct sp__search {
     struct sp__candidate *candidates; ///< by directory, then by name
 };
 
-/// Lists every directory: "plugin-dirs" of `cfg`, SP_PLUGIN_PATH, then the place of this library's
+/// Names every directory: "plugin-dirs" of `cfg`, SP_PLUGIN_PATH, then the place of this library's
 /// own plugins. SP_ENOMEM. To be cleared in any case.
+int sp__search_dirs(struct sp__search *s, const struct sp_config *cfg);
+/// Lists what is in one of them. SP_ENOMEM.
+int sp__search_scan(struct sp__search *s, struct sp__search_dir *dir);
+/// Both, for all of them.
 int sp__search_all(struct sp__search *s, const struct sp_config *cfg);
 
 /// Adds the one file at `path`, which need not lie in a search directory. A negative code with
