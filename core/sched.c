@@ -388,10 +388,19 @@ void sp__run_here(bool in_place)
         struct sp__actor *a;
 
         t->running = true;
+        t->here = true;
         for (int i = 0; i < HERE_BUDGET && (a = local_pop(t)) != NULL; i++) {
             sched_run(t, a);
         }
+        t->here = false;
         t->running = false;
+        if (t->armed) {
+            // A connection within the process has been made and its time-out cancelled by now.
+            t->armed = false;
+            if (sp__timers_next() != SP__NEVER) {
+                sp__need_worker();
+            }
+        }
     }
     local_flush(t);
     SP__TRACE(C16, t, 0);
@@ -855,6 +864,7 @@ void sp__need_worker(void)
 
 void sp__poller_kick(int64_t due)
 {
+    struct sp__thread *t = sp__self();
     bool late;
 
     (void)pthread_mutex_lock(&sched.lock);
@@ -863,7 +873,9 @@ void sp__poller_kick(int64_t due)
     if (late) {
         sched.poller_asleep = false;
     }
-    if (sched.count == 0) {
+    if (sched.count == 0 && t != NULL && t->here) {
+        t->armed = true; // Who polls for it is seen to when this thread is through.
+    } else if (sched.count == 0) {
         (void)worker_start();
     }
     (void)pthread_mutex_unlock(&sched.lock);

@@ -24,6 +24,8 @@ struct sp__thread {
     struct sp__actor *run_head; ///< actors to run on this thread after it, in order
     struct sp__actor *run_tail;
     bool running;        ///< inside the run loop: posts are queued, never run in place
+    bool here;           ///< … and that is an application's thread that runs in place
+    bool armed;          ///< … and armed a timer while there was no worker
     bool in_user;        ///< inside a user's callback: blocking calls give SP_ESTATE
     bool worker;         ///< a thread of the library
     unsigned depth;      ///< hazards in use
