@@ -61,7 +61,7 @@ int sp__policy_self(char *buf, size_t cap)
     return err;
 }
 
-/// A directory, or what stands in its place, as lstat saw it.
+/// A directory as lstat saw it.
 struct sp__known {
     struct sp__known *next;
     struct sp__facts facts;
@@ -82,8 +82,8 @@ static int policy_lstat(const char *path, struct sp__facts *facts)
     return SP_OK;
 }
 
-/// The facts of the directory `path`, of `len` bytes: from the file system the first time. Without
-/// memory it is looked at again.
+/// The facts of `path`, of `len` bytes. Those of a directory are remembered; without memory it is
+/// looked at again.
 static int policy_look(struct sp__trust *trust, const char *path, size_t len,
                        struct sp__facts *facts)
 {
@@ -101,7 +101,7 @@ static int policy_look(struct sp__trust *trust, const char *path, size_t len,
     memcpy(part, path, len);
     part[len] = '\0';
     err = policy_lstat(part, facts);
-    k = err == SP_OK ? sp__alloc(sizeof(*k) + len) : NULL;
+    k = err == SP_OK && S_ISDIR(facts->mode) ? sp__alloc(sizeof(*k) + len) : NULL;
     if (k != NULL) {
         k->facts = *facts;
         k->len = len;
@@ -128,8 +128,9 @@ static bool policy_is_dots(const char *path, size_t len)
     return len == 0 || (path[0] == '.' && (len == 1 || (len == 2 && path[1] == '.')));
 }
 
-/// SP_OK: `path` is its own real path. Positive: it has to be resolved. Negative errno.
-static int policy_is_real(struct sp__trust *trust, const char *path)
+/// SP_OK: `path` is its own real path, and `facts` are its own. Positive: it has to be resolved.
+/// Negative errno.
+static int policy_is_real(struct sp__trust *trust, const char *path, struct sp__facts *facts)
 {
     size_t len = strlen(path);
     size_t at = 1;
@@ -139,14 +140,13 @@ static int policy_is_real(struct sp__trust *trust, const char *path)
     }
     while (at <= len) {
         size_t end = at + strcspn(path + at, "/");
-        struct sp__facts facts;
         int err;
 
         if (policy_is_dots(path + at, end - at)) {
             return 1;
         }
-        err = end < len ? policy_look(trust, path, end, &facts) : policy_lstat(path, &facts);
-        if (err < 0 || S_ISLNK(facts.mode)) {
+        err = policy_look(trust, path, end, facts);
+        if (err < 0 || S_ISLNK(facts->mode)) {
             return err < 0 ? err : 1;
         }
         at = end + 1;
@@ -154,9 +154,9 @@ static int policy_is_real(struct sp__trust *trust, const char *path)
     return SP_OK;
 }
 
-int sp__policy_real(struct sp__trust *trust, const char *path, char *real)
+int sp__policy_real(struct sp__trust *trust, const char *path, char *real, struct sp__facts *facts)
 {
-    int rc = policy_is_real(trust, path);
+    int rc = policy_is_real(trust, path, facts);
 
     if (rc == SP_OK) {
         memcpy(real, path, strlen(path) + 1);
@@ -165,19 +165,7 @@ int sp__policy_real(struct sp__trust *trust, const char *path, char *real)
     if (rc < 0) {
         return rc;
     }
-    return realpath(path, real) != NULL ? SP_OK : -errno;
-}
-
-int sp__policy_real_dir(struct sp__trust *trust, const char *path, char *real, bool *is_dir)
-{
-    struct sp__facts facts;
-    int rc = sp__policy_real(trust, path, real);
-
-    if (rc == SP_OK) {
-        rc = policy_look(trust, real, strlen(real), &facts);
-    }
-    *is_dir = rc == SP_OK && S_ISDIR(facts.mode);
-    return rc;
+    return realpath(path, real) != NULL ? policy_look(trust, real, strlen(real), facts) : -errno;
 }
 
 static void policy_parse_owners(struct sp__trust *trust, const char *text)
@@ -255,51 +243,46 @@ int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *fact
     return SP_OK;
 }
 
-/// One component: `path` up to `end`.
-static int policy_component(struct sp__trust *trust, const char *path, size_t end,
-                            enum sp__place place, struct sp__why *why)
+int sp__policy_above(struct sp__trust *trust, const char *path, struct sp__why *why)
 {
-    char part[PATH_MAX];
-    struct sp__facts facts;
-    int err;
-
-    memcpy(part, path, end);
-    part[end] = '\0';
-    err = place == SP__PLACE_FILE ? policy_lstat(part, &facts)
-                                  : policy_look(trust, part, end, &facts);
-    if (err < 0) {
-        return sp__why_set(why, err, "%s: %s", part, strerrordesc_np(-err));
-    }
-    return sp__policy_judge(trust, &facts, place, part, why);
-}
-
-int sp__policy_path(struct sp__trust *trust, const char *path, struct sp__why *why)
-{
-    size_t len = strlen(path);
     const char *last = strrchr(path, '/');
 
-    if (path[0] != '/' || len < 2 || len >= PATH_MAX) {
+    if (path[0] != '/' || strlen(path) < 2 || strlen(path) >= PATH_MAX) {
         return sp__why_set(why, SP_EABI, "\"%s\" is not an absolute path", path);
     }
-    for (size_t i = 0; i <= len; i++) {
-        size_t end = i == 0 ? 1 : i;
-        enum sp__place place = SP__PLACE_ANCESTOR;
+    for (const char *at = path; at <= last; at++) {
+        size_t end = at == path ? 1 : (size_t)(at - path);
+        enum sp__place place = at == last ? SP__PLACE_DIR : SP__PLACE_ANCESTOR;
+        struct sp__facts facts;
+        char part[PATH_MAX];
         int err;
 
-        if (path[i] != '/' && path[i] != '\0') {
+        if (*at != '/') {
             continue;
         }
-        if (path[i] == '\0') {
-            place = SP__PLACE_FILE;
-        } else if (path + i == last) {
-            place = SP__PLACE_DIR;
-        }
-        err = policy_component(trust, path, end, place, why);
+        memcpy(part, path, end);
+        part[end] = '\0';
+        err = policy_look(trust, part, end, &facts);
+        err = err < 0 ? sp__why_set(why, err, "%s: %s", part, strerrordesc_np(-err))
+                      : sp__policy_judge(trust, &facts, place, part, why);
         if (err < 0) {
             return err;
         }
     }
     return SP_OK;
+}
+
+int sp__policy_path(struct sp__trust *trust, const char *path, struct sp__why *why)
+{
+    struct sp__facts facts;
+    int err = sp__policy_above(trust, path, why);
+
+    if (err < 0) {
+        return err;
+    }
+    err = policy_lstat(path, &facts);
+    return err < 0 ? sp__why_set(why, err, "%s: %s", path, strerrordesc_np(-err))
+                   : sp__policy_judge(trust, &facts, SP__PLACE_FILE, path, why);
 }
 
 /* ------------------------------------------------------------------ The allow-list */

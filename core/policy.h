@@ -49,17 +49,15 @@ void sp__policy_forget(struct sp__trust *trust);
 int sp__policy_judge(const struct sp__trust *trust, const struct sp__facts *facts,
                      enum sp__place place, const char *path, struct sp__why *why);
 
-/// The real path of a file or directory, as realpath(3), to a buffer of PATH_MAX bytes. Negative
-/// errno.
-int sp__policy_real(struct sp__trust *trust, const char *path, char *real);
+/// The real path of a file or directory, as realpath(3), to a buffer of PATH_MAX bytes, and what
+/// stands there. Negative errno.
+int sp__policy_real(struct sp__trust *trust, const char *path, char *real, struct sp__facts *facts);
 
-/// The same of what has to be a directory, which is then known. SP_OK with `is_dir` false: it is
-/// none.
-int sp__policy_real_dir(struct sp__trust *trust, const char *path, char *real, bool *is_dir);
-
-/// Judges every component of a real path, from the root down to the file. SP_EABI, or the errno
-/// code of stat. A directory is looked at once in a look-up: when it is judged good, only those who
-/// are trusted can change it; when not, nothing below it is.
+/// Judges every directory above a real path, from the root down. SP_EABI, or the errno code of
+/// stat. Each is looked at once in a look-up, and before what is in it: if it is judged good, only
+/// those who are trusted can change it from then on.
+int sp__policy_above(struct sp__trust *trust, const char *path, struct sp__why *why);
+/// The same, and the file itself.
 int sp__policy_path(struct sp__trust *trust, const char *path, struct sp__why *why);
 
 /// The allow-list of `cfg`: by real path or by id (NULL: the plugin has no manifest that tells it).

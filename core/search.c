@@ -27,14 +27,14 @@ static int search_add_dir(struct sp__search *s, const char *path)
     struct sp__search_dir *dir;
     char real[PATH_MAX];
     const char *note = NULL;
-    bool is_dir = false;
-    int err = path[0] == '/' ? sp__policy_real_dir(&s->trust, path, real, &is_dir) : SP_EINVAL;
+    struct sp__facts facts;
+    int err = path[0] == '/' ? sp__policy_real(&s->trust, path, real, &facts) : SP_EINVAL;
 
     if (path[0] != '/') {
         note = "not an absolute path";
     } else if (err < 0) {
         note = strerrordesc_np(-err);
-    } else if (!is_dir) {
+    } else if (!S_ISDIR(facts.mode)) {
         note = "not a directory";
     } else {
         path = real;
@@ -74,13 +74,14 @@ static int search_add_list(struct sp__search *s, const char *list)
     return SP_OK;
 }
 
-/// `dir`/`rest` when that is a directory.
-static bool search_join_dir(char *buf, size_t cap, const char *dir, const char *rest)
+/// `dir`/`rest` when that is a directory, its real path.
+static bool search_join_dir(struct sp__search *s, char *buf, const char *dir, const char *rest)
 {
-    struct stat st;
+    char path[PATH_MAX];
+    struct sp__facts facts;
 
-    return snprintf(buf, cap, "%s/%s", dir, rest) < (int)cap && stat(buf, &st) == 0 &&
-           S_ISDIR(st.st_mode);
+    return snprintf(path, sizeof(path), "%s/%s", dir, rest) < (int)sizeof(path) &&
+           sp__policy_real(&s->trust, path, buf, &facts) == SP_OK && S_ISDIR(facts.mode);
 }
 
 /// This library's own plugins: beside an installed library, or in the build tree around it.
@@ -96,7 +97,7 @@ static int search_add_own(struct sp__search *s)
     }
     slash = strrchr(self, '/');
     *slash = '\0';
-    if (search_join_dir(first, sizeof(first), self, "sp/1")) {
+    if (search_join_dir(s, first, self, "sp/1")) {
         return search_add_dir(s, first);
     }
     // It is a real path: what is above it stands in it.
@@ -104,8 +105,8 @@ static int search_add_own(struct sp__search *s)
     if (slash != NULL) {
         *slash = '\0';
     }
-    if (search_join_dir(first, sizeof(first), self, "plugins") &&
-        search_join_dir(second, sizeof(second), self, "transports")) {
+    if (search_join_dir(s, first, self, "plugins") &&
+        search_join_dir(s, second, self, "transports")) {
         int err = search_add_dir(s, first);
 
         return err < 0 ? err : search_add_dir(s, second);
@@ -153,8 +154,8 @@ static const char *search_trusted_id(struct sp__search *s, const struct sp__cand
 }
 
 /// What policy says of `c`, which was found as `name` in the real directory `dir`.
-static int search_judge(struct sp__search *s, struct sp__candidate *c, const char *dir,
-                        const char *name)
+static int search_judge(struct sp__search *s, struct sp__candidate *c,
+                        const struct sp__facts *facts, const char *dir, const char *name)
 {
     size_t n = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
     int err;
@@ -167,7 +168,10 @@ static int search_judge(struct sp__search *s, struct sp__candidate *c, const cha
         return sp__why_set(&c->why, SP_EABI, "%s/%s is a symbolic link out of its directory, to %s",
                            dir, name, c->path);
     }
-    err = sp__policy_path(&s->trust, c->path, &c->why);
+    err = sp__policy_above(&s->trust, c->path, &c->why);
+    if (err == SP_OK) {
+        err = sp__policy_judge(&s->trust, facts, SP__PLACE_FILE, c->path, &c->why);
+    }
     if (err == SP_OK && s->cfg->plugin_sha256 != 0) {
         err = sp__policy_digest(c->path, &c->why);
     }
@@ -191,13 +195,14 @@ static struct sp__candidate *search_candidate(struct sp__search *s, const char *
     struct sp__candidate *c = sp__zalloc(sizeof(*c));
     char path[PATH_MAX];
     char real[PATH_MAX];
+    struct sp__facts facts;
     int err;
 
     if (c == NULL) {
         return NULL;
     }
     (void)snprintf(path, sizeof(path), "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name);
-    err = sp__policy_real(&s->trust, path, real);
+    err = sp__policy_real(&s->trust, path, real, &facts);
     if (err < 0) {
         c->err = sp__why_set(&c->why, SP_EABI, "%s", strerrordesc_np(-err));
     }
@@ -207,7 +212,7 @@ static struct sp__candidate *search_candidate(struct sp__search *s, const char *
         return NULL;
     }
     if (err == SP_OK) {
-        c->err = search_judge(s, c, dir, name);
+        c->err = search_judge(s, c, &facts, dir, name);
     }
     c->denied = c->err < 0;
     return c;
@@ -304,6 +309,7 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
     size_t n = slash != NULL ? (size_t)(slash - path) : 0;
+    struct sp__facts facts;
     struct sp__candidate *c;
     int err;
 
@@ -315,9 +321,9 @@ int sp__search_file(struct sp__search *s, const char *path, struct sp__candidate
     if (n == 0) {
         (void)snprintf(parent, sizeof(parent), "%s", slash != NULL ? "/" : ".");
     }
-    err = sp__policy_real(&s->trust, path, real);
+    err = sp__policy_real(&s->trust, path, real, &facts);
     if (err == SP_OK) {
-        err = sp__policy_real(&s->trust, parent, real);
+        err = sp__policy_real(&s->trust, parent, real, &facts);
     }
     if (err < 0) {
         return sp__why_set(why, err, "%s", strerrordesc_np(-err));
