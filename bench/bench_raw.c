@@ -2,11 +2,14 @@
 /// The floor: what the system does without any library. Round trips: a futex hand-off between two
 /// threads (--spin 1: spinning instead), or blocking stream sockets. One-way: a ring between two
 /// threads, or framed messages gathered into writes of 64 KiB (--flight 1: a write for each message
-/// instead) and read into a buffer of that size.
+/// instead) and read into a buffer of that size. Start: two plugins of the project loaded by
+/// dlopen.
 #include "common.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -32,7 +35,7 @@ struct end {
     uint64_t far; ///< the other side's, as last seen
     size_t have;  ///< bytes gathered, or read and not looked at
     size_t next;  ///< where the reader looks next
-    char buf[GATHER];
+    char *buf;    ///< GATHER bytes
     char *body;
 };
 
@@ -232,7 +235,7 @@ static void frame_write(struct end *e, uint64_t seq)
 
     gather(e, (char *)head, sizeof(head));
     gather(e, e->body, e->a->size - sizeof(seq));
-    if (e->a->flight == 1) {
+    if (e->a->flight == 1 || bench_is(e->a->what, "start")) {
         stream_write(e, e->buf, e->have);
         e->have = 0;
     }
@@ -251,17 +254,47 @@ static void frame_read(struct end *e, uint64_t seq)
     }
 }
 
+/* ------------------------------------------------------------------ Start */
+
+/// Opens the plugin `name` of the build tree around this program, and asks for its descriptor.
+static void plugin_open(const char *folder, const char *name)
+{
+    char exe[PATH_MAX];
+    char path[PATH_MAX + 256];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    const void *(*entry)(void) = NULL;
+    void *handle;
+    void *symbol;
+
+    exe[n > 0 ? n : 0] = '\0';
+    (void)snprintf(path, sizeof(path), "%.*s/../%s/%s.so",
+                   (int)(strrchr(exe, '/') != NULL ? strrchr(exe, '/') - exe : 0), exe, folder,
+                   name);
+    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    symbol = handle != NULL ? dlsym(handle, "sp_plugin_entry_v1") : NULL;
+    if (symbol == NULL) {
+        bench_die("%s", dlerror());
+    }
+    memcpy(&entry, &symbol, sizeof(entry));
+    if (entry() == NULL) {
+        bench_die("%s: no descriptor", path);
+    }
+}
+
 /* ------------------------------------------------------------------ The table */
 
 static void *end_open(const struct bench_args *a, bool server, const char *url)
 {
     struct end *e = calloc(1, sizeof(*e));
 
-    if (e == NULL || (e->body = calloc(1, a->size)) == NULL) {
+    if (e == NULL || (e->body = calloc(1, a->size)) == NULL || (e->buf = malloc(GATHER)) == NULL) {
         bench_die("no memory");
     }
     e->a = a;
     e->server = server;
+    if (bench_is(a->what, "start")) {
+        plugin_open(server ? "plugins" : "transports", server ? "pair" : a->transport);
+    }
     if (!bench_is(a->transport, "inproc")) {
         stream_open(e, url);
     }

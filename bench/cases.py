@@ -54,7 +54,7 @@ def one_way(transport, size, pin, full=True):
 
 
 def start(transport):
-    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS]
+    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS] + [Member("floor", "bench_raw")]
     return Case(f"start to first message {transport}", "start", "exec_us", False, ["--transport", transport], members,
                 "start", transport, "µs")
 
