@@ -280,7 +280,7 @@ static void tx_submit(struct sp__pipe *p)
     uint64_t bytes = p->txq_bytes;
     int rc;
 
-    if (p->tx_over || p->tx_failed) {
+    if (p->tx_over) {
         return;
     }
     SP__TRACE(H11, p, p->txq.n);
@@ -306,7 +306,7 @@ static void tx_submit(struct sp__pipe *p)
     sp__count(&p->tx_bytes, bytes - p->txq_bytes);
     tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
     if (rc < 0 && rc != SP_EAGAIN) {
-        p->tx_failed = true;
+        p->tx_over = true;
         SP__TRACE(H14, p, rc);
         atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
         sp__pipe_note(p, SP__NOTE_TX_FAILED);

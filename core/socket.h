@@ -155,35 +155,32 @@ struct sp__pipe_user {
     bool added; ///< the user's actor's
 };
 
+/// Between the fields of one actor and those of the next stand 48 bytes that are seldom touched.
+/// The first of these is at a multiple of 16, as the whole struct is: so actors that run at the
+/// same time share no cache line.
 struct sp__pipe {
     struct sp__object obj;
     sp_pipe_ref ref;
     struct sp__sock *sock; ///< held
-    struct sp__ep *ep;     ///< held
     const sp_transport_ops *ops;
 
     // The socket's actor.
-    struct sp__pipe *next; ///< of the socket; written under sock->lock
-    struct sp__pipe *prev;
-    struct sp__pipe *hash_next;
-    struct sp__pipe *paused_next;
-    _Atomic int state; ///< enum sp__pipe_state; written by the socket's actor only
+    struct sp__pipe *out_next; ///< of the socket's list of those with something in `out`
+    _Atomic int state;         ///< enum sp__pipe_state; written by the socket's actor only
+    int err;                   ///< why it ends
     bool paused;
     bool added; ///< the protocol knows it
     bool rx_gone;
     bool tx_gone;
-    bool tx_dead;              ///< output failed: the peer is gone, input is still to be read
-    bool opened;               ///< the transport has state to free
-    bool passes;               ///< SP_TRANSPORT_PASSES; constant
-    int err;                   ///< why it ends
-    int64_t when;              ///< ns; SHAKING: by when it has to be shaken; UP: since when it is
-    sp_batch held;             ///< received, not taken by the protocol
-    uint32_t held_counted;     ///< of these, in the socket's held_depth
-    uint32_t cap;              ///< send credit of its queue
-    int64_t inflight;          ///< cost in its queue
-    sp_batch out;              ///< sent in this visit, not handed to output yet
-    struct sp__pipe *out_next; ///< of the socket's list of those with something in `out`
-    int64_t rx_owed;           ///< input's credit that is to be given back
+    bool tx_dead;          ///< output failed: the peer is gone, input is still to be read
+    bool opened;           ///< the transport has state to free
+    bool passes;           ///< SP_TRANSPORT_PASSES; constant
+    sp_batch held;         ///< received, not taken by the protocol
+    uint32_t held_counted; ///< of these, in the socket's held_depth
+    uint32_t cap;          ///< send credit of its queue
+    int64_t inflight;      ///< cost in its queue
+    sp_batch out;          ///< sent in this visit, not handed to output yet
+    int64_t rx_owed;       ///< input's credit that is to be given back
     struct sp__port rx_port;
     struct sp__event rx_note; ///< from the input actor, behind its messages
     struct sp__event note;    ///< from everybody else
@@ -191,6 +188,17 @@ struct sp__pipe {
     _Atomic unsigned bits;
     _Atomic int rx_err;
     _Atomic int tx_err;
+    sp__counter rx_msgs;
+    sp__counter rx_bytes;
+
+    // Seldom; the socket's actor's too.
+    struct sp__pipe *next; ///< of the socket; written under sock->lock
+    struct sp__pipe *prev;
+    struct sp__pipe *hash_next;
+    struct sp__pipe *paused_next;
+    int64_t when;               ///< ns; SHAKING: by when it has to be shaken; UP: since when it is
+    const char *cause;          ///< of the end, beside the code; "": the code says it all
+    struct sp__pipe_user *user; ///< NULL: the user has no function for pipe events, or had none
 
     // The input actor.
     struct sp__actor rx;
@@ -204,6 +212,11 @@ struct sp__pipe {
     bool rx_over;
     bool readable;
 
+    // Seldom.
+    struct sp__watch watch;
+    struct sp__pipe_names *names; ///< there before the handle is; handed over with rx_note
+    struct sp__ep *ep;            ///< held
+
     // The output actor. Of a transport that passes messages within the process it is a role of the
     // socket's actor.
     struct sp__actor tx;
@@ -212,29 +225,23 @@ struct sp__pipe {
     struct sp__node tx_end; ///< apart: `tx_ev` may stand in front of messages already
     _Atomic unsigned tx_cmd;
     atomic_bool tx_want; ///< wants to hear of readiness
-    bool tx_over;
-    bool tx_failed;
-    bool tx_eager; ///< report every write
-    bool tx_quiet; ///< readiness to write is not reported
+    bool tx_over;        ///< failed, or stopped
+    bool tx_eager;       ///< report every write
+    bool tx_quiet;       ///< readiness to write is not reported
     sp_batch txq;
     uint64_t txq_cost;
     uint64_t txq_bytes;
     uint64_t tx_unreported;   ///< cost written and not reported
     _Atomic uint64_t tx_done; ///< cost reported, on its way to the socket's actor
-
-    struct sp__pipe_user
-        *user; ///< NULL: the user has no function for pipe events, or had none then
-
-    struct sp__watch watch;
-    struct sp__pipe_names *names; ///< there before the handle is; handed over with rx_note
-    const char *cause;            ///< of the end, beside the code; "": the code says it all
-
     sp__counter tx_msgs;
     sp__counter tx_bytes;
-    sp__counter rx_msgs;
-    sp__counter rx_bytes;
     sp__counter txq_depth; ///< messages in `txq`
 };
+_Static_assert(offsetof(struct sp__pipe, next) % 16 == 0 &&
+                   offsetof(struct sp__pipe, rx) - offsetof(struct sp__pipe, next) >= 48 &&
+                   offsetof(struct sp__pipe, watch) % 16 == 0 &&
+                   offsetof(struct sp__pipe, tx) - offsetof(struct sp__pipe, watch) >= 48,
+               "actors that run at the same time share no cache line");
 
 /// Chooses the first pipe id, when the runtime starts.
 void sp__pipe_ids_begin(void);
