@@ -185,19 +185,20 @@ static void actor_run_hand(struct sp__actor *a)
 
     SP__TRACE(A22, a, last);
     a->hand = NULL;
-    for (; last->next != NULL; batch.n++) {
-        last = last->next;
-        if (more) {
+    if (more) {
+        while (last->next != NULL) {
+            last = last->next;
             actor_port_set(last, port);
         }
-    }
-    if (more) {
         last->next = actor_drain(a);
         actor_dispatch((struct sp__node *)batch.head);
-    } else {
-        batch.tail = (sp_msg *)last;
-        port->handle(port, &batch);
+        return;
     }
+    for (; last->next != NULL; batch.n++) {
+        last = last->next;
+    }
+    batch.tail = (sp_msg *)last;
+    port->handle(port, &batch);
 }
 
 bool sp__actor_run(struct sp__actor *a)

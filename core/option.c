@@ -253,12 +253,14 @@ int sp_set_int(uint64_t id, const char *name, int64_t value)
 
 static int pipe_get_int(const struct target *t, const char *name, int64_t *value)
 {
+    struct sp__who who = sp__pipe_who(t->pipe);
+
     if (strcmp(name, "peer-uid") == 0) {
-        *value = sp__pipe_uid(t->pipe);
+        *value = sp__who_id(who.uid);
     } else if (strcmp(name, "peer-gid") == 0) {
-        *value = sp__pipe_gid(t->pipe);
+        *value = sp__who_id(who.gid);
     } else if (strcmp(name, "peer-pid") == 0) {
-        *value = t->pipe->names->pid;
+        *value = who.pid;
     } else {
         return target_missing(t, name);
     }

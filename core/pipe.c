@@ -469,6 +469,16 @@ void sp__pipe_note(struct sp__pipe *p, unsigned bit)
     sp__post(&p->note);
 }
 
+struct sp__who sp__pipe_who(const struct sp__pipe *p)
+{
+    struct sp__who who = {-1, -1, -1};
+
+    if (p->names->who != 0) {
+        memcpy(&who, p->names->text + p->names->who, sizeof(who));
+    }
+    return who;
+}
+
 void sp__pipe_user_close(struct sp__pipe *p)
 {
     sp__pipe_note(p, SP__NOTE_CLOSE);

@@ -28,21 +28,23 @@ static void rx_fail(struct sp__pipe *p, int err)
     rx_note(p, SP__RX_FAILED);
 }
 
-/// Keeps what a handshake that ended has to say: two texts, side by side. NULL: no memory.
+/// Keeps what a handshake that ended has to say: two texts and the credentials, in a row. NULL: no
+/// memory.
 static struct sp__pipe_names *rx_names(const sp_handshake *hs, const char *first,
                                        const char *second)
 {
+    struct sp__who who = {(int32_t)hs->uid, (int32_t)hs->gid, (int32_t)hs->pid};
     size_t one = strlen(first) + 1;
     size_t two = strcmp(first, second) != 0 ? strlen(second) + 1 : 0;
-    struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two);
+    size_t three = who.uid != -1 || who.gid != -1 || who.pid != -1 ? sizeof(who) : 0;
+    struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two + three);
 
     if (names != NULL) {
-        names->uid = (uint32_t)hs->uid;
-        names->gid = (uint32_t)hs->gid;
-        names->pid = (int32_t)hs->pid;
         names->remote = two > 0 ? (uint16_t)one : 0;
+        names->who = three > 0 ? (uint16_t)(one + two) : 0;
         memcpy(names->text, first, one);
         memcpy(names->text + one, second, two);
+        memcpy(names->text + one + two, &who, three);
     }
     return names;
 }

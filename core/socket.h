@@ -140,11 +140,16 @@ enum sp__pipe_state {
 /// Who the peer is, or why the handshake failed. Made by the input actor when the handshake ends,
 /// with room for just what there is to say; then constant.
 struct sp__pipe_names {
-    uint32_t uid; ///< UINT32_MAX: not known, as below
-    uint32_t gid;
-    int32_t pid;     ///< -1: not known
-    uint16_t remote; ///< where the remote address begins: 0 when it is the same
-    char text[];     ///< the local address and the remote one, or the cause of the failure
+    uint16_t remote; ///< where in `text` the remote address begins: 0 when it is the local one
+    uint16_t who;    ///< where the bytes of a struct sp__who are; 0: the transport does not know
+    char text[];     ///< the local address, or the cause of the failure
+};
+
+/// The peer's credentials; -1: not known.
+struct sp__who {
+    int32_t uid; ///< as the system's unsigned type has it
+    int32_t gid;
+    int32_t pid;
 };
 
 /// What tells the user about a pipe.
@@ -260,13 +265,11 @@ static inline bool sp__pipe_usable(const struct sp__pipe *p)
            atomic_load_explicit((_Atomic int *)(uintptr_t)&p->state, memory_order_relaxed) ==
                SP__PIPE_UP;
 }
-static inline int64_t sp__pipe_uid(const struct sp__pipe *p)
+/// Of a pipe that has a handle.
+struct sp__who sp__pipe_who(const struct sp__pipe *p);
+static inline int64_t sp__who_id(int32_t id)
 {
-    return p->names->uid != UINT32_MAX ? (int64_t)p->names->uid : -1;
-}
-static inline int64_t sp__pipe_gid(const struct sp__pipe *p)
-{
-    return p->names->gid != UINT32_MAX ? (int64_t)p->names->gid : -1;
+    return id == -1 ? -1 : (int64_t)(uint32_t)id;
 }
 /// The peer's address, for people; of a pipe that has a handle.
 static inline const char *sp__pipe_remote(const struct sp__pipe *p)

@@ -248,10 +248,11 @@ sp_listener sp_pipe_listener(sp_pipe p)
 static void peer_fill(const struct sp__pipe *p, sp_peer_info *out, size_t size)
 {
     sp_peer_info info = {.size = size, .pipe = {p->obj.id}, .peer = p->ref.id};
+    struct sp__who who = sp__pipe_who(p);
 
-    info.uid = sp__pipe_uid(p);
-    info.gid = sp__pipe_gid(p);
-    info.pid = p->names->pid;
+    info.uid = sp__who_id(who.uid);
+    info.gid = sp__who_id(who.gid);
+    info.pid = who.pid;
     (void)snprintf(info.address, sizeof(info.address), "%s", sp__pipe_remote(p));
     memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));
 }

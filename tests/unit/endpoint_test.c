@@ -486,6 +486,35 @@ static void mute_client_is_closed_after_the_hello_timeout(void **state)
     (void)close(fd);
 }
 
+/// A listener has one timer for all of them: each has its whole time, and ends at the end of it.
+static void mute_clients_are_closed_each_in_its_time(void **state)
+{
+    sp_socket s = check_open("pair");
+    sp_socket good = check_open("pair");
+    char url[256];
+    int64_t start_at;
+    int64_t second_at;
+    int fd[2];
+
+    (void)state;
+    check_ok(sp_set_int(s.id, "hello-timeout", 200));
+    check_listen(s, "tcp", url, NULL);
+    start_at = check_now();
+    fd[0] = check_raw_dial(url, 0, 0);
+    check_until(check_now() - start_at >= 100);
+    second_at = check_now();
+    fd[1] = check_raw_dial(url, 0, 0);
+    check_ok(sp_dial(good, url, NULL, 0)); // One that is done leaves the others their time.
+    assert_true(check_raw_closed(fd[0]));
+    assert_in_range(check_now() - start_at, 199, 5000);
+    assert_true(check_raw_closed(fd[1]));
+    assert_in_range(check_now() - second_at, 199, 5000);
+    check_stat_is(s.id, "listeners[0].timeout", 2);
+    check_stat_is(s.id, "pipes", 1);
+    (void)close(fd[0]);
+    (void)close(fd[1]);
+}
+
 static void one_unfinished_handshake_too_many_evicts_the_oldest(void **state)
 {
     sp_socket s = check_open("rep");
@@ -609,6 +638,7 @@ int main(void)
         test(wrong_protocol_is_refused_and_counted),
         test(dial_of_a_mute_peer_times_out),
         test(mute_client_is_closed_after_the_hello_timeout),
+        test(mute_clients_are_closed_each_in_its_time),
         test(one_unfinished_handshake_too_many_evicts_the_oldest),
         test(max_peers_refuses_more_and_counts),
         test(recv_size_max_closes_the_pipe_and_is_counted),

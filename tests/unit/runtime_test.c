@@ -179,6 +179,10 @@ static void threads_are_started_late_and_few(void **state)
         check_open("pair");
     }
     assert_int_equal(check_threads(), before); // Nothing to poll yet.
+    check_couple("inproc", "pair", "pair", &a, &b);
+    check_send(a, "x");
+    check_recv(b, "x");
+    assert_int_equal(check_threads(), before); // Nor within the process.
     for (int i = 0; i < 50; i++) {
         check_couple("tcp", "pair", "pair", &a, &b);
         check_send(a, "x");
