@@ -11,7 +11,7 @@
  * map: G1 core/timer.c sp__timer_arm `if (t->pos == 0) {`
  * map: G2 core/timer.c sp__timer_cancel `t->live = false;`
  * map: G3 core/timer.c sp__timer_cancel `heap_remove(t);`
- * map: G4 core/timer.c sp__timer_cancel `sp__drop(t->owner);`
+ * map: G4 core/timer.c sp__timer_cancel `sp__drop(t->ev.owner);`
  * map: G5 core/timer.c sp__timers_fire `heap_remove(t);`
  * map: G6 core/timer.c sp__timers_fire `sp__post(&t->ev);`
  * map: G7 core/timer.c sp__timers_fire `sp__drop(owner);`
@@ -27,7 +27,7 @@
  * map: G17 core/sched.c zombies_drop `sp__drop(w->obj);`
  * map: G18 core/sched.c poller_take `sched.poller_busy = true;`
  * map: G19 core/pipe.c pipe_gone `sp__drop(&p->obj); // The socket's.`
- * map: G20 core/actor.c event_dispatch `atomic_exchange_explicit(&ev->posted, false`
+ * map: G20 core/actor.c event_dispatch `atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel)`
  *
  * Merged: the drop to zero destroys (close.pml has retire and reclaim); what is done under the
  * timers' or the scheduler's lock is one step; mailboxes are queues.

@@ -16,8 +16,8 @@
  * map: A5 core/actor.c actor_drain `atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire)`
  * map: A6 core/actor.c actor_drain `list->next = ordered;`
  * map: A7 core/actor.c sp__actor_run `&a->inbox, &empty, SP__IDLE, memory_order_release`
- * map: A8 core/actor.c sp__post `atomic_exchange_explicit(&ev->posted, true`
- * map: A9 core/actor.c event_dispatch `atomic_exchange_explicit(&ev->posted, false`
+ * map: A8 core/actor.c sp__post `atomic_exchange_explicit(&ev->node.port, &event_port, memory_order_acq_rel)`
+ * map: A9 core/actor.c event_dispatch `atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel)`
  * map: A10 core/actor.c event_dispatch `ev->handle(ev);`
  * map: A11 core/sched.c shared_push `sched.tail = a;`
  * map: A12 core/sched.c sched_alert `sched.idle = idle->idle_next;`
@@ -30,7 +30,7 @@
  * map: A19 core/platform_linux.c linux_park `futex_wait(&p->token, 2, deadline);`
  * map: A20 core/platform_linux.c linux_unpark `__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2`
  * map: A21 core/actor.c actor_take `atomic_compare_exchange_strong_explicit(&a->inbox, &idle, NULL, memory_order_acquire`
- * map: A22 core/actor.c actor_run_hand `a->hand_port->handle(a->hand_port, &hand);`
+ * map: A22 core/actor.c actor_run_hand `port->handle(port, &batch);`
  *
  * Merged: load and compare-and-swap of a push are one step. One that succeeds found the word that
  * it had read, and the node was nobody else's before; that the word may have changed in between

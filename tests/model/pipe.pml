@@ -13,7 +13,7 @@
  * was posted for something else already.
  *
  * map: H1 core/pipe_io.c sp__pipe_output `sp__post_batch(&p->tx, &p->tx_port, &p->out);`
- * map: H2 core/pipe.c sp__pipe_shut `sp__post(&p->tx_end);`
+ * map: H2 core/pipe.c sp__pipe_shut `sp__pipe_end_output(p);`
  * map: H3 core/pipe.c sp__pipe_flush `sp__pipe_cmd_tx(p, SP__TX_EAGER);`
  * map: H4 core/pipe_io.c sp__pipe_cmd_tx `atomic_fetch_or_explicit(&p->tx_cmd, bits, memory_order_release);`
  * map: H5 core/pipe_io.c tx_on_event `atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);`

@@ -22,6 +22,12 @@
 
 #include <cmocka.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define TSAN 1
+#else
+#define TSAN 0
+#endif
+
 #define SEEDS_MAX 2000
 #define STEPS 120
 #define SOCKS 6
@@ -316,6 +322,10 @@ int main(int argc, char **argv)
     };
 
     trace_program = argv[0];
+    if (TSAN) {
+        print_message("one thread: nothing for ThreadSanitizer\n");
+        return 77;
+    }
     if (!replay_record(&trace)) {
         print_message("this build has no trace (SP_TRACE)\n");
         return 77;

@@ -127,8 +127,8 @@ static bool pipe_step(const struct replay_rec *rec)
     case 5:
         REPLAY_NEED(rec->value == p->cmd, "the bits are %x", p->cmd);
         p->cmd = 0;
-        if (p->over || (p->queued > 0 && !p->failed)) {
-            replay_expect(rec->thread, 'H', p->over ? 13 : 11, rec->object);
+        if (p->over || p->failed || p->queued > 0) {
+            replay_expect(rec->thread, 'H', p->over || p->failed ? 13 : 11, rec->object);
         }
         return true;
     case 7:
@@ -143,7 +143,7 @@ static bool pipe_step(const struct replay_rec *rec)
     case 15:
         return submit(p, rec);
     case 13:
-        REPLAY_NEED(p->over, "it has not stopped");
+        REPLAY_NEED(p->over || p->failed, "it has not stopped");
         return true;
     case 14:
         REPLAY_NEED(!p->over && !p->failed, "fails after it stopped");
