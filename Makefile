@@ -57,6 +57,7 @@ install: all
 
 check:
 	tests/check/includes.sh
+	tests/check/atomics.sh
 	tests/check/format.sh
 	tests/check/headers.sh
 

@@ -211,6 +211,8 @@ bool sp__actor_run(struct sp__actor *a)
     } else {
         actor_dispatch(actor_drain(a));
     }
+    // Release: what this owner did; pairs with the acquire of the push or the take that finds IDLE.
+    // Relaxed when it fails: still ours, and the next drain acquires.
     if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
                                                  memory_order_relaxed)) {
         SP__TRACE(A7, a, empty);

@@ -123,6 +123,8 @@ void sp__ctx_publish(struct sp__ctx *c)
     SP__TRACE(D1, c, c->delivered.n);
     memset(&c->delivered, 0, sizeof(c->delivered));
     head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
+    // Release: the messages; pairs with the acquire of sp__ctx_pull. Finding the mark needs no
+    // acquire: who set it put its waiter into the list under the lock that is taken below.
     do {
         oldest->next = head == RX_WAITING ? NULL : head;
     } while (!atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_release,
@@ -246,6 +248,7 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
         SP__TRACE(D7, c, c->local.n);
         sp__waiter_add(&c->receivers, &w);
         SP__TRACE(D8, c, w.thread);
+        // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.
         if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING,
                                                      memory_order_seq_cst, memory_order_relaxed) &&
             none != RX_WAITING) {

@@ -53,6 +53,8 @@ static void credit_wake(struct sp__ctx *c)
 
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
 {
+    // Release: what the credit is given for; pairs with credit_take. seq_cst against the mark in
+    // credit_wait, on the same word: one of the two comes first and is seen by the other.
     int64_t before = atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst);
 
     SP__TRACE(E3, c, before);

@@ -398,6 +398,7 @@ static void start_dialling(struct sp__ep *ep)
 static void ep_on_event(struct sp__event *ev)
 {
     struct sp__ep *ep = SP__CONTAINER(ev, struct sp__ep, ev);
+    // Acquire: pairs with the release of who set a bit.
     unsigned bits = atomic_exchange_explicit(&ep->cmd, 0, memory_order_acquire);
 
     if (ep->closed) {

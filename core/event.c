@@ -28,6 +28,7 @@ static void user_on_event(struct sp__event *ev)
     struct sp__pipe_user *u = SP__CONTAINER(ev, struct sp__pipe_user, ev);
     struct sp__pipe *p = u->pipe;
     struct sp__sock *s = p->sock;
+    // Acquire: pairs with the release of who set a bit.
     unsigned bits = atomic_exchange_explicit(&u->bits, 0, memory_order_acquire);
     int answer = 0;
 

@@ -162,6 +162,7 @@ static struct slot *slot_take(uint32_t *index)
         if (chunk == NULL) {
             return NULL;
         }
+        // Release: pairs with the acquire in slot_at; its slots are zeroed.
         atomic_store_explicit(&table.chunks[*index >> CHUNK_BITS], chunk, memory_order_release);
         s = slot_at(*index);
     }
@@ -258,6 +259,10 @@ int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
     }
     SP__ASSERT(t->depth < SP__HAZARDS);
     hazard = &t->hazard[t->depth];
+    // Acquire: the object's fields (release in sp__handle_open, through the id). seq_cst, the store
+    // of the hazard before the second look at the id, against sp__handle_close's store of the id
+    // before object_in_use looks at hazards: one of the two sees the other. Release when it is
+    // given up: as in sp__leave.
     o = atomic_load_explicit(&s->obj, memory_order_acquire);
     atomic_store_explicit(hazard, o, memory_order_seq_cst);
     SP__TRACE(F2, o, id);
@@ -303,6 +308,7 @@ struct sp__object *sp__handle_next(enum sp__kind kind, uint32_t *index)
     (void)pthread_mutex_lock(&table.lock);
     for (; found == NULL && *index < table.used; (*index)++) {
         struct slot *s = slot_at(*index);
+        // Acquire: pairs with the release in sp__handle_open.
         uint64_t id = atomic_load_explicit(&s->id, memory_order_acquire);
 
         if (id != 0 && (enum sp__kind)(id >> 56) == kind) {

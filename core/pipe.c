@@ -99,6 +99,7 @@ static void pipe_admit(struct sp__pipe *p)
         sp__pipe_shut(p, SP_ENOMEM);
         return;
     }
+    // Acquire: pairs with the release of who set the function.
     if (atomic_load_explicit(&s->watched, memory_order_acquire)) {
         if (sp__pipe_user_init(p) < 0) {
             sp__pipe_shut(p, SP_ENOMEM);

@@ -207,6 +207,7 @@ static void rx_on_event(struct sp__event *ev)
     struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, rx_ev);
     unsigned bits;
 
+    // Acquire: pairs with the release in sp__pipe_cmd_rx.
     bits = atomic_exchange_explicit(&p->rx_cmd, 0, memory_order_acquire);
     p->ready |= bits & (SP_READY_IN | SP_READY_OUT | SP_READY_HUP);
     if ((bits & SP__RX_START) != 0) {
@@ -339,6 +340,7 @@ static void tx_on_event(struct sp__event *ev)
     struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, tx_ev);
     unsigned bits;
 
+    // Acquire: pairs with the release in sp__pipe_cmd_tx.
     bits = atomic_exchange_explicit(&p->tx_cmd, 0, memory_order_acquire);
     SP__TRACE(H5, p, bits);
     if (p->tx_over) {

@@ -120,6 +120,7 @@ static bool linux_park(struct sp__parker *p, int64_t deadline)
 
 static void linux_unpark(struct sp__parker *p)
 {
+    // seq_cst: release of what was done before, and first of the two steps in sp__thread_wake.
     if (__atomic_exchange_n(&p->token, 1, __ATOMIC_SEQ_CST) == 2) {
         (void)syscall(SYS_futex, &p->token, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     }

@@ -94,6 +94,7 @@ const struct sp__plugin *sp__registry_owner(sp_kind kind, const char *name)
 
 const struct sp__plugin *sp__registry_plugins(void)
 {
+    // Acquire: pairs with the release of who adds one; entries never go.
     return atomic_load_explicit(&registry_plugins, memory_order_acquire);
 }
 
@@ -240,6 +241,7 @@ static int registry_load(const sp_plugin *desc, const char *path, struct sp__plu
         return sp__why_set(why, SP_EABI, "init failed (%d)", err);
     }
     plugin->next = atomic_load_explicit(&registry_plugins, memory_order_relaxed);
+    // Release: the plugin is whole when it is found.
     atomic_store_explicit(&registry_plugins, plugin, memory_order_release);
     *out = plugin;
     return SP_OK;

@@ -104,6 +104,7 @@ static int runtime_start_with(const sp_config *cfg)
         sp__config_clear(&runtime.config);
         return sp__fail_code(rc, "start: poller");
     }
+    // Release: pairs with the acquire in sp__runtime_start; the settings are there.
     atomic_store_explicit(&runtime.started, true, memory_order_release);
     return SP_OK;
 }
@@ -197,6 +198,7 @@ static void runtime_close_all(void)
 
 void sp_fini(void)
 {
+    // Acquire: as in sp__runtime_start.
     if (sp__forked() || !atomic_load_explicit(&runtime.started, memory_order_acquire)) {
         return;
     }

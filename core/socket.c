@@ -382,6 +382,7 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
     atomic_init(&call.done, false);
     sp__post(&call.ev);
     sp__run_here(sp__option(&s->opt.in_place) != 0);
+    // Acquire: pairs with the release in call_on_event; the result.
     while (!atomic_load_explicit(&call.done, memory_order_acquire)) {
         (void)sp__wait(SP__NEVER, 0, false);
     }

@@ -150,6 +150,7 @@ static void add_sock(struct sp__json *o, struct sp__sock *s)
     }
     list = sp__json_add_array(o, "peers");
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        // Acquire: pairs with the release in pipe_join; a pipe that is up has its addresses.
         if (atomic_load_explicit(&p->state, memory_order_acquire) == SP__PIPE_UP) {
             add_pipe(sp__json_array_object(list), p);
         }

@@ -38,6 +38,7 @@ static void thread_key_make(void)
 static struct sp__thread *thread_claim(void)
 {
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        // Acquire: pairs with the release in thread_gone; the record is clean.
         if (!atomic_load_explicit(&t->taken, memory_order_relaxed) &&
             !atomic_exchange_explicit(&t->taken, true, memory_order_acquire)) {
             return t;

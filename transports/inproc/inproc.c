@@ -247,6 +247,7 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
     if (first) {
         link_ready(link, 1 - pipe->me, SP_READY_IN | SP_READY_OUT);
     }
+    // Acquire: pairs with the release in link_close.
     if (atomic_load_explicit(&link->closed, memory_order_acquire) && ids.own == 0) {
         (void)snprintf(hs->cause.text, sizeof(hs->cause.text), "connect");
         return -ECONNREFUSED;
