@@ -76,6 +76,8 @@ static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__
 
     SP__TRACE(A1, a, oldest);
     SP__TRACE(A2, a, newest);
+    // Release: the nodes; pairs with the acquire of the drain. Acquire, when it finds IDLE: what
+    // the last owner did.
     do {
         oldest->next = head == SP__IDLE ? NULL : head;
     } while (!atomic_compare_exchange_weak_explicit(&a->inbox, &head, newest, memory_order_acq_rel,
@@ -160,6 +162,7 @@ static void actor_dispatch(struct sp__node *list)
 /// All that is posted, oldest first.
 static struct sp__node *actor_drain(struct sp__actor *a)
 {
+    // Acquire: pairs with the release of every push below it, which are one release sequence.
     struct sp__node *list = atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire);
     struct sp__node *ordered = NULL;
 

@@ -24,6 +24,7 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     if (c->sock->last_offer) {
         cap = 4 * cap + 2 * SP__RX_WINDOW; // All that a gone pipe can hold, beyond a full queue.
     }
+    // Acquire: pairs with the store in rx_made_room.
     if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) >= cap) {
         // seq_cst, against rx_made_room: either it sees the mark, or we see the room.
         atomic_store_explicit(&c->rx_starved, true, memory_order_seq_cst);
@@ -45,6 +46,7 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     }
     sp__msg(m)->cost = cost;
     sp__msg(m)->round = c->round;
+    // Release: a receiver that has the message sees it counted; pairs with rx_made_room.
     atomic_store_explicit(&c->rx_in, in + cost, memory_order_release);
     sp__count(&c->entered, 1);
     sp_batch_push(&c->delivered, m);
@@ -94,6 +96,7 @@ static struct sp__thread *rx_pass_on(struct sp__ctx *c)
     if (c->receivers == NULL) {
         return NULL;
     }
+    // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.
     if (c->local.head == NULL &&
         (atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING, memory_order_seq_cst,
                                                  memory_order_relaxed) ||
@@ -149,6 +152,7 @@ static void rx_made_room(struct sp__ctx *c, uint64_t cost)
     uint64_t out = atomic_load_explicit(&c->rx_out, memory_order_relaxed) + cost;
     int64_t cap = sp__option(&c->sock->opt.recv_buffer);
 
+    // seq_cst: see sp__ctx_deliver.
     atomic_store_explicit(&c->rx_out, out, memory_order_seq_cst);
     if (atomic_load_explicit(&c->rx_starved, memory_order_seq_cst) &&
         (int64_t)(atomic_load_explicit(&c->rx_in, memory_order_relaxed) - out) <= cap / 2 &&

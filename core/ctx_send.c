@@ -81,6 +81,7 @@ static int credit_wait(struct sp__ctx *c, int64_t deadline)
     }
     sp__waiter_add(&c->senders, &w);
     SP__TRACE(E10, c, w.thread);
+    // seq_cst: see sp__ctx_grant.
     now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
     SP__TRACE(E11, c, now);
     (void)pthread_mutex_unlock(&c->lock);

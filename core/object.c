@@ -60,6 +60,7 @@ unsigned sp__objects(void)
 /// sp__enter.
 static bool object_in_use(const struct sp__object *obj)
 {
+    // seq_cst: see sp__enter. Acquire of a hazard that was given up: what that call did.
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
         for (unsigned i = 0; i < SP__HAZARDS; i++) {
             if (atomic_load_explicit(&t->hazard[i], memory_order_seq_cst) == obj) {
@@ -82,7 +83,7 @@ void sp__reclaim(void)
     while (todo != NULL) {
         struct sp__object *obj = todo;
         // Hazards first: without one no new reference can come, but the last call may have left one
-        // behind.
+        // behind. Acquire: what was done under the references that were dropped.
         bool used = object_in_use(obj) ||
                     atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;
         struct sp__object **list = used ? &keep : &dead;
@@ -111,7 +112,8 @@ void sp__drop(struct sp__object *obj)
     unsigned now;
 
     // To zero and retired in one step: a call with a hazard may take and drop references of a
-    // retired object, and nobody can destroy it before the one who retired it has listed it.
+    // retired object, and nobody can destroy it before the one who retired it has listed it. acq_rel:
+    // the last one sees what was done under all other references.
     do {
         now = old == 1 ? OBJECT_RETIRED : old - 1;
     } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,

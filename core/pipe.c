@@ -316,6 +316,7 @@ static void pipe_on_rx_note(struct sp__event *ev)
 static void pipe_written(struct sp__pipe *p)
 {
     struct sp__sock *s = p->sock;
+    // Acquire: pairs with the release in tx_report.
     int64_t done = (int64_t)atomic_exchange_explicit(&p->tx_done, 0, memory_order_acquire);
 
     p->inflight -= done;
@@ -350,6 +351,7 @@ static void pipe_on_note(struct sp__event *ev)
     struct sp__pipe *p = SP__CONTAINER(ev, struct sp__pipe, note);
     unsigned bits;
 
+    // Acquire: pairs with the release in sp__pipe_note.
     bits = atomic_exchange_explicit(&p->bits, 0, memory_order_acquire);
     pipe_written(p);
     if ((bits & SP__NOTE_TX_FAILED) != 0) {

@@ -107,7 +107,8 @@ static int64_t rx_stamp(struct sp__pipe *p, sp_msg *m, int64_t wall)
 /// Hands what was received to the socket's actor.
 static void rx_post(struct sp__pipe *p, sp_batch *in, int64_t cost)
 {
-    // The credit goes before the post: the grant for these messages must find it taken.
+    // The credit goes before the post: the grant for these messages must find it taken. seq_cst:
+    // see rx_harvest.
     (void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);
     sp__post_batch(&p->sock->actor, &p->rx_port, in);
 }

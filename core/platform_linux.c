@@ -106,7 +106,7 @@ static bool linux_park(struct sp__parker *p, int64_t deadline)
             return true;
         }
         if (deadline <= 0 || (deadline != SP__NEVER && linux_now() >= deadline)) {
-            // Nobody needs to wake us any more; a token that came meanwhile is taken.
+            // Nobody needs to wake us any more; a token that came meanwhile is taken (acquire).
             return __atomic_exchange_n(&p->token, 0, __ATOMIC_ACQUIRE) == 1;
         }
         seen = 0;

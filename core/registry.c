@@ -111,6 +111,7 @@ const struct sp__plugin *sp__registry_loaded(const char *path)
 /// The plugin of a descriptor that is linked in.
 static struct sp__plugin *registry_find_desc(const sp_plugin *desc)
 {
+    // Acquire: pairs with the release of who adds one.
     struct sp__plugin *p = atomic_load_explicit(&registry_plugins, memory_order_acquire);
 
     while (p != NULL && p->desc != desc) {

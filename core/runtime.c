@@ -208,10 +208,12 @@ void sp_fini(void)
     }
     (void)pthread_mutex_lock(&runtime.lock);
     if (atomic_load_explicit(&runtime.started, memory_order_relaxed)) {
-        // From here on a call that opens something waits for the lock, and starts anew.
+        // From here on a call that opens something waits for the lock, and starts anew. seq_cst,
+        // against sp__runtime_enter: it sees this, or we see its user.
         atomic_store_explicit(&runtime.started, false, memory_order_seq_cst);
         runtime_close_all();
-        // Calls that other threads have under way hold what they use; wait until they left.
+        // Calls that other threads have under way hold what they use; wait until they left
+        // (acquire, pairs with sp__runtime_leave).
         for (sp__reclaim();
              sp__objects() > 0 || atomic_load_explicit(&runtime.users, memory_order_seq_cst) > 0;
              sp__reclaim()) {

@@ -188,7 +188,7 @@ void sp_stream_close(void *pipe)
 
     // Only the sending direction: a message that arrives after a full shutdown makes TCP reset the
     // connection, and a reset throws away what we wrote and the peer has not fetched. The flag ends
-    // the other direction.
+    // the other direction. Acquire: pairs with the release in sp_stream_open.
     if (__atomic_exchange_n(&s->closed, 1, __ATOMIC_RELAXED) == 0 &&
         __atomic_load_n(&s->host, __ATOMIC_ACQUIRE) != NULL) {
         (void)shutdown(s->fd, SHUT_WR);

@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# atomics.sh [ROOT]: every atomic operation of the library that orders anything (is not relaxed) has a comment in the ten
-# lines before it, or is in the statement after one, that says what it pairs with. Prints those that have none; fails if
-# there is one.
+# atomics.sh [ROOT]: every atomic operation of the library that orders anything (is not relaxed) has a comment within the
+# ten lines before it that says what it pairs with. Prints those that have none; fails if there is one.
 set -u
 cd "${1:-$(dirname "$0")/../..}" || exit 1
 
@@ -14,7 +13,7 @@ function look(    i, j, statement, comment) {
         seen++
         statement = ""
         for (j = i; j < i + 4 && j <= n && statement !~ /;/; j++) statement = statement line[j]
-        if (tolower(statement) !~ /order_(acq|rel|seq)|atomic_(acq|rel|seq)/) continue
+        if (tolower(statement) !~ /order_(acq|release|seq)|atomic_(acq|release|seq)/) continue
         comment = ""
         for (j = i - 10; j <= i; j++) if (j in line && line[j] ~ /\/\//) comment = comment line[j]
         if (tolower(comment) !~ /acq|release|seq_cst|pairs|see /) {
