@@ -41,7 +41,8 @@ static struct {
     unsigned n;
     unsigned writers; ///< applications that still post
     unsigned destroyed;
-    bool over; ///< boxes go
+    bool over;  ///< boxes go
+    bool pause; ///< applications pause for about as long as a worker without work stays
     struct sp__thread *main;
 } boxes;
 
@@ -252,6 +253,9 @@ static void boxes_app(void *arg)
     (void)arg;
     (void)sp__self();
     for (unsigned n = 1 + (unsigned)sim_pick(8); n > 0; n--) {
+        if (boxes.pause && sim_once_in(3)) {
+            sim_sleep(399 * SP__MS + (int64_t)sim_pick(2000) * 1000);
+        }
         box_poke(boxes.box[sim_pick(boxes.n)], writer);
         if (!sim_once_in(4)) {
             sp__run_here(!sim_once_in(3));
@@ -295,7 +299,8 @@ static void boxes_scenario(void)
     if (sim_once_in(2)) {
         sim_jumps(50 + sim_pick(1000));
     }
-    sim_patience(100);
+    boxes.pause = sim_once_in(4);
+    sim_patience(boxes.pause ? 10000 : 100);
     boxes.writers = 1 + (unsigned)sim_pick(WRITERS_MAX - 1);
     for (unsigned i = boxes.writers; i > 0; i--) {
         apps_add(&apps, boxes_app, NULL);

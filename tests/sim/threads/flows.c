@@ -170,6 +170,7 @@ static int flow_on_pipe_long(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg
     (void)p;
     (void)ev;
     (void)arg;
+    SIM_CHECK(sp__self()->in_user);
     sim_sleep((int64_t)sim_pick(500) * 1000);
     return 0;
 }
@@ -179,10 +180,24 @@ static int flow_on_pipe(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
 {
     (void)s;
     (void)p;
+    SIM_CHECK(sp__self()->in_user);
     while (ev == SP_PIPE_ADDED && !flow_over(arg)) {
         sim_sleep(SP__MS / 10);
     }
     return 0;
+}
+
+/// A connection elsewhere, while messages flow, whose user is called.
+static void flow_visit(void *arg)
+{
+    sp_socket u = scenario_open("pair");
+    sp_socket v = scenario_open("pair");
+
+    SIM_CHECK(sp_on_pipe(u, flow_on_pipe, arg) == SP_OK);
+    SIM_CHECK(sp_listen(u, "inproc://visit", NULL) == SP_OK);
+    SIM_CHECK(sp_dial(v, "inproc://visit", NULL, SP_NONBLOCK) == SP_OK);
+    SIM_CHECK(sp_close(v) == SP_OK);
+    SIM_CHECK(sp_close(u) == SP_OK);
 }
 
 /// The sockets are open and everybody is done: all is accounted for.
@@ -203,6 +218,36 @@ static void flow_connect(const sp_socket s[2])
     SIM_CHECK(sp_dial(s[1], url, NULL, sim_once_in(2) ? SP_NONBLOCK : 0) == SP_OK);
 }
 
+/// Everybody starts, before there is a connection or after.
+static void flow_start(struct flow f[2], const sp_socket s[2], struct apps *sending,
+                       struct apps *receiving)
+{
+    bool early = sim_once_in(2);
+
+    if (early) {
+        flow_connect(s);
+    }
+    flow_run(&f[0], sending, receiving);
+    if (f[1].senders > 0) {
+        flow_run(&f[1], sending, receiving);
+    }
+    if (!early) {
+        flow_connect(s);
+    }
+}
+
+/// The user's code is called, on as many threads as there are besides one.
+static void flow_callbacks(struct flow *f, sp_socket s, int threads, struct apps *apps)
+{
+    if (threads < 2) {
+        SIM_CHECK(sp_on_pipe(s, flow_on_pipe_long, f) == SP_OK);
+    } else if (sim_once_in(2)) {
+        SIM_CHECK(sp_on_pipe(s, flow_on_pipe, f) == SP_OK);
+    } else {
+        apps_add(apps, flow_visit, f);
+    }
+}
+
 /// PAIR, one direction or both, with or without workers. With `close` the sender's socket is closed
 /// as soon as everything is accepted, and lingers until all is delivered.
 static void flow_pair(bool close)
@@ -211,6 +256,7 @@ static void flow_pair(bool close)
     const char *protocol = sim_once_in(2) ? "pair" : "pair1";
     struct apps sending = {0};
     struct apps receiving = {0};
+    struct apps visiting = {0};
     struct flow f[2];
     sp_socket s[2];
 
@@ -222,23 +268,20 @@ static void flow_pair(bool close)
         f[1].senders = 0; // One direction.
     }
     if (sim_once_in(3)) {
-        SIM_CHECK(sp_on_pipe(s[0], threads > 1 ? flow_on_pipe : flow_on_pipe_long, &f[0]) == SP_OK);
+        flow_callbacks(&f[0], s[0], threads, &visiting);
     }
     if (sim_once_in(2)) {
         sim_jumps(100 + sim_pick(2000));
     }
     sim_patience(80);
-    flow_connect(s);
-    flow_run(&f[0], &sending, &receiving);
-    if (f[1].senders > 0) {
-        flow_run(&f[1], &sending, &receiving);
-    }
+    flow_start(f, s, &sending, &receiving);
     apps_join(&sending);
     if (close) {
         SIM_CHECK(sp_set_int(s[0].id, "linger", -1) == SP_OK);
         SIM_CHECK(sp_close(s[0]) == SP_OK);
     }
     apps_join(&receiving);
+    apps_join(&visiting);
     SIM_CHECK(flow_over(&f[0]) && flow_over(&f[1]));
     if (!close) {
         flow_rest(s, threads);
@@ -401,10 +444,51 @@ static void room_scenario(void)
     scenario_stop();
 }
 
+/* ------------------------------------------------------------------ Beside */
+
+static void beside_wait(void *arg)
+{
+    char c;
+
+    SIM_CHECK(sp_recv(*(sp_socket *)arg, &c, 1, 0) == 1);
+}
+
+/// What is closed goes, also while other threads wait for messages and poll.
+static void beside_scenario(void)
+{
+    int threads = scenario_start((int)sim_pick(3));
+    struct apps apps = {0};
+    sp_socket s[4];
+    unsigned before;
+
+    for (unsigned i = 0; i < 4; i++) {
+        s[i] = scenario_open("pair");
+    }
+    sim_patience(80);
+    for (unsigned i = 0; i < 4; i += 2) {
+        const char *url = scenario_url(!sim_once_in(3), i);
+
+        SIM_CHECK(sp_listen(s[i], url, NULL) == SP_OK);
+        if (i == 2) {
+            apps_add(&apps, beside_wait, &s[0]);
+            apps_add(&apps, beside_wait, &s[0]);
+            scenario_settle(threads, 1);
+            before = sp__objects() - 1; // Of s[2], its listener.
+        }
+        SIM_CHECK(sp_dial(s[i + 1], url, NULL, 0) == SP_OK);
+    }
+    for (unsigned i = 2; i < 4; i++) {
+        SIM_CHECK(sp_close(s[i]) == SP_OK);
+    }
+    scenario_settle(threads, 5);
+    sp__reclaim();
+    SIM_CHECK(sp__objects() == before - 2);
+    SIM_CHECK(sp_send(s[1], "x", 1, 0) == SP_OK && sp_send(s[1], "x", 1, 0) == SP_OK);
+    apps_join(&apps);
+    scenario_stop();
+}
+
 const struct scenario scenarios_flow[] = {
-    {"flow", flow_scenario},
-    {"linger", linger_scenario},
-    {"reqrep", reqrep_scenario},
-    {"room", room_scenario},
-    {NULL, NULL},
+    {"flow", flow_scenario}, {"linger", linger_scenario}, {"reqrep", reqrep_scenario},
+    {"room", room_scenario}, {"beside", beside_scenario}, {NULL, NULL},
 };

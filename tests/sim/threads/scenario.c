@@ -65,6 +65,10 @@ sp_socket scenario_open(const char *protocol)
     SIM_CHECK(sp_set_int(s.id, "recv-buffer", 1 + (int)sim_pick(4)) == SP_OK);
     SIM_CHECK(sp_set_int(s.id, "linger", 0) == SP_OK);
     SIM_CHECK(sp_set_int(s.id, "in-place", !sim_once_in(3)) == SP_OK);
+    if (sim_once_in(2)) { // No timers: so that the first worker is started for something else.
+        SIM_CHECK(sp_set_int(s.id, "hello-timeout", -1) == SP_OK);
+        SIM_CHECK(sp_set_int(s.id, "connect-timeout", -1) == SP_OK);
+    }
     SIM_CHECK(sp_set_int(s.id, "spin-time", (int64_t)sim_pick(4) * 10 - 1) == SP_OK);
     SIM_CHECK(sp_set_int(s.id, "reconnect-time-min", 1) == SP_OK);
     SIM_CHECK(sp_set_int(s.id, "reconnect-time-max", 3) == SP_OK);
