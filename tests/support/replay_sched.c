@@ -515,6 +515,9 @@ static bool poller_step(const struct replay_rec *rec)
         return true;
     case 26:
         sched.max = 0;
+        for (unsigned i = 0; i < REPLAY_THREADS; i++) { // Some had not looked yet.
+            sched.threads[i].drives = sched.threads[i].drives == DRIVES ? DRIVES : DRIVES_ONCE;
+        }
         return true;
     case 27:
         sched.in_user--;
