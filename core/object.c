@@ -112,8 +112,8 @@ void sp__drop(struct sp__object *obj)
     unsigned now;
 
     // To zero and retired in one step: a call with a hazard may take and drop references of a
-    // retired object, and nobody can destroy it before the one who retired it has listed it. acq_rel:
-    // the last one sees what was done under all other references.
+    // retired object, and nobody can destroy it before the one who retired it has listed it.
+    // acq_rel: the last one sees what was done under all other references.
     do {
         now = old == 1 ? OBJECT_RETIRED : old - 1;
     } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,
