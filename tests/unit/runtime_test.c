@@ -40,12 +40,11 @@ static void fini_without_a_start_does_nothing(void **state)
 static void library_works_again_after_fini(void **state)
 {
     int fds;
-    int threads;
+    int threads = 0;
 
     (void)state;
     sp_fini();
     fds = check_fds();
-    threads = check_threads();
     for (int i = 0; i < 50; i++) {
         check_couple(i % 3 == 0 ? "tcp" : "inproc", "pair", "pair", &a, &b);
         check_send(a, "x");
@@ -54,6 +53,9 @@ static void library_works_again_after_fini(void **state)
         check_rc(SP_ECLOSED, sp_send(a, "x", 1, SP_NONBLOCK));
         check_rc(SP_ECLOSED, sp_close(b));
         assert_int_equal(check_fds() <= fds + 2, 1);
+        if (i == 0) {
+            threads = check_threads(); // ThreadSanitizer has one of its own, from the first one on.
+        }
     }
     sp_fini();
     assert_int_equal(check_fds(), fds);

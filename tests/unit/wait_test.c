@@ -261,7 +261,9 @@ static void workers_that_are_not_needed_end(void **state)
            before.ru_utime.tv_usec + (after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 +
            after.ru_stime.tv_usec - before.ru_stime.tv_usec;
     (void)printf("idle for a second: %lld µs of CPU time\n", (long long)used);
+#if !defined(__SANITIZE_THREAD__) // It has a thread of its own that wakes all the time.
     assert_int_equal(after.ru_nvcsw - before.ru_nvcsw <= 5, true); // The sleep above is one.
+#endif
     check_fini();
 }
 
