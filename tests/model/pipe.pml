@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The end of a pipe's output. The socket's actor queues three messages for the output actor, tells
- * it to report every write, and ends the pipe; the poller reports that it is writable. When the
+ * it to report every write, and ends the pipe; the poller reports that it is writable, and output
+ * hears of that only while it waits for it. Messages of one visit are handed over together. When the
  * output actor says that it has halted, the socket's actor takes back what was not written: from
  * then on the queue is its own.
  *
@@ -46,7 +47,9 @@ byte txq, written, returned, posted_msgs;
 bool halted;                   /* noted to the socket's actor */
 bool taken;                     /* it took the rest */
 byte room = 1;                  /* of the kernel's buffer */
-bool edge;                      /* EPOLLET: it became writable */
+bool edge = true;               /* EPOLLET: it became writable */
+bool quiet, cmd_quiet;          /* edges are not asked for */
+byte out;                       /* sent in this visit */
 
 inline cmd_tx() {
     d_step { was = ev_posted; ev_posted = true }
@@ -77,6 +80,12 @@ inline submit() {
         want = true
 #else
         want = true; /* H9 */
+#ifndef BUG_STAYS_QUIET
+        if
+        :: quiet -> d_step { quiet = false; edge = edge || room > 0 } /* H18, H21 */
+        :: else
+        fi;
+#endif
         write() /* H11 */
 #endif
     :: else
@@ -89,27 +98,40 @@ inline submit() {
     }
 }
 
+/* H1: the end of a visit. */
+inline flush() {
+    d_step {
+        do
+        :: out > 0 -> out--; inbox!MSG
+        :: else -> break
+        od
+    }
+}
+
 active proctype Socket() {
-    bool was;
+    bool was, eager;
 
     do
-    :: posted_msgs < MESSAGES -> posted_msgs++; inbox!MSG /* H1 */
-    :: posted_msgs == 1 && !cmd_end -> cmd_tx(); break /* H3 */
+    :: posted_msgs < MESSAGES -> atomic { posted_msgs++; out++ } /* H16 */
+    :: out > 0 -> flush()
+    :: posted_msgs > 0 && out == 0 && !eager -> eager = true; cmd_tx() /* H3 */
     :: posted_msgs == MESSAGES -> break
     od;
-    do
-    :: posted_msgs < MESSAGES -> posted_msgs++; inbox!MSG
-    :: else -> break
-    od;
 #ifndef NO_END
+#ifndef BUG_END_FIRST
+    flush(); /* H17 */
+#endif
     cmd_end = true; /* H2, H4 */
 #ifndef BUG_END_BIT
     inbox!END;
+    flush();
 #else
     cmd_tx();
 #endif
     halted;
     d_step { taken = true; returned = txq; txq = 0 } /* H12 */
+#else
+    flush()
 #endif
 }
 
@@ -128,6 +150,16 @@ active proctype Output() {
             fi
         :: e == EV ->
             ev_posted = false;
+            d_step { was = cmd_quiet; cmd_quiet = false } /* H5 */
+            if
+            :: was -> /* H20 */
+                was = false;
+                if
+                :: !want -> quiet = true
+                :: else
+                fi
+            :: else
+            fi;
 #ifdef BUG_END_BIT
             d_step { was = cmd_end; cmd_end = false } /* H5 */
             if
@@ -160,7 +192,7 @@ active proctype Poller() {
     :: atomic { edge -> edge = false }
        if
        :: want -> cmd_tx() /* H8, H10 */
-       :: else
+       :: else -> cmd_quiet = true; cmd_tx() /* H19 */
        fi
     od
 }
@@ -170,7 +202,7 @@ active proctype Peer() {
     byte reads;
 
     do
-    :: reads < 2 -> d_step { room == 0 -> room++; edge = true; reads++ }
+    :: reads < 2 -> d_step { room == 0 -> room++; edge = edge || !quiet; reads++ }
     :: else -> break
     od
 }
