@@ -30,6 +30,7 @@
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
  * map: B21 core/sched.c sp__need_worker `worker_start();`
+ * map: B22 core/sched.c sched_uncover `sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
  * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn),
@@ -42,6 +43,7 @@
  * run: broken -DBUG_ASLEEP_LATE
  * run: broken -DNO_USER -DBUG_IDLE_UNCHECKED
  * run: broken -DNO_USER -DBUG_NO_KICK
+ * run: broken -DNO_USER -DBUG_UNTIL_EARLY
  * run: broken -DNO_USER -DBUG_GLANCE
  * run: broken -DBUG_NO_COVER
  */
@@ -76,6 +78,7 @@ bool busy, asleep;      /* poller_busy, poller_asleep */
 bool wake;              /* the eventfd */
 byte edges, raised;     /* readiness that nobody read; all there was */
 bool armed;             /* a timer */
+bool until;             /* poller_until: the poller's sleep ends with the timer */
 byte done;              /* handled: what was pushed, read and fired */
 byte pollers;           /* ghost */
 
@@ -204,9 +207,11 @@ loop:
         users++;
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
+            in_user++;
             if
+            :: count == in_user || (!busy && !(idle[0] || idle[1] || idle[2])) -> start()
 #ifdef BUG_COVER_POLLS_ONLY
-            :: busy
+            :: count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
 #else
             :: busy && count > users && len(queue) == 0
             :: busy && count > users && len(queue) > 0 -> alert()
@@ -221,12 +226,15 @@ loop:
         alerted();
 #endif
         /* The user's function waits for something that the other work brings. */
-in_user:
+callback:
         done == ALL;
         users--;
         goto loop
     :: else
     fi;
+#ifdef BUG_UNTIL_EARLY
+    next = armed;
+#endif
 #ifdef BUG_IDLE_UNCHECKED
     ok = (len(queue) > 0);
     if
@@ -245,6 +253,9 @@ in_user:
         :: !busy -> busy = true; ok = true; near = armed /* B9, B15 */
 #ifndef BUG_ASLEEP_LATE
             ; asleep = true
+#endif
+#ifndef BUG_UNTIL_EARLY
+            ; until = armed
 #endif
         :: else -> idle[me] = true
         fi
