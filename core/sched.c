@@ -18,7 +18,7 @@
 
 #define WORKERS_MAX 64
 #define FAIR_TURNS 61   // after as many turns the shared queue and the poller have their turn
-#define HERE_BUDGET 32  // actors that an application's thread runs in one call
+#define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
 #define POLL_MAX 64
@@ -343,6 +343,21 @@ static void sched_look(bool all)
     }
 }
 
+/// Runs what is queued here now, not in a later turn, which may begin with the user's code.
+static void local_run(struct sp__thread *t)
+{
+    struct sp__actor *a;
+
+    for (int i = 0; i < HERE_BUDGET && (a = local_pop(t)) != NULL; i++) {
+        if (a->user_code) {
+            a->link = NULL;
+            shared_push(a);
+        } else {
+            sched_run(t, a);
+        }
+    }
+}
+
 /// Runs the user's actor. His code may take long: what waits here goes to the others, and somebody
 /// else shall poll.
 static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
@@ -350,17 +365,9 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
     local_flush(t);
     SP__TRACE(B8, a, 0);
     if (!sched_cover() && atomic_load_explicit(&sched.corks, memory_order_relaxed)) {
-        struct sp__actor *corked;
-
         sched_look(true); // Nobody would: see sp__guard_corks.
-        while ((corked = local_pop(t)) != NULL) {
-            if (corked->user_code) {
-                corked->link = NULL;
-                shared_push(corked); // They told the user something.
-            } else {
-                sched_run(t, corked);
-            }
-        }
+        local_run(t);
+        local_flush(t);
     }
     t->in_user = true;
     sched_run(t, a);
@@ -636,6 +643,7 @@ static bool sched_idle(struct sp__thread *t, int64_t deadline)
     if (guard) {
         if (atomic_load_explicit(&sched.corks, memory_order_relaxed)) {
             sched_look(false);
+            local_run(t);
         }
         (void)pthread_mutex_lock(&sched.lock);
         sched.guard = NULL;
