@@ -17,7 +17,7 @@
  * map: K1 core/cork.c cork_put `if (!sp__guard_corks()) {`
  * map: K2 core/cork.c cork_put `atomic_store_explicit(&t->cork, a, memory_order_seq_cst);`
  * map: K3 core/cork.c cork_put `if (!sp__guard_corks() && sp__cork_take(t) != NULL) {`
- * map: K4 core/cork.c sp__cork_take `return atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);`
+ * map: K4 core/cork.c sp__cork_take `atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);`
  * map: K5 core/cork.c sp__uncork `sp__schedule(a);`
  * map: K6 core/cork.c sp__cork_sent `if (held == a) {`
  * map: K7 core/cork.c sp__cork_look `any = any || corks != t->corks_seen;`

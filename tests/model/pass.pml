@@ -18,7 +18,7 @@
  * map: I7 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);`
  * map: I8 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: I9 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);`
- * map: I10 core/pipe.c pipe_grant `if (owed < SP__RX_WINDOW / 4) {`
+ * map: I10 core/pipe.c pipe_grant `if (owed == 0 || (owed < SP__RX_WINDOW / 4 && p->held.head == NULL)) {`
  * map: I11 core/pipe.c pipe_grant `if (atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst) <= 0) {`
  * map: I12 core/pipe.c pipe_grant `sp__pipe_cmd_rx(p, SP__RX_CREDIT);`
  * map: I13 core/pipe_io.c rx_on_event `(p->passes && (bits & SP__RX_CREDIT) != 0)`

@@ -17,8 +17,8 @@
  * map: B6 core/sched.c sched_cover `} else if (!sched.poller_busy || sched.head != NULL || corks) {`
  * map: B7 core/sched.c sched_cover `covered = worker_start() || sched.count > sched.in_user;`
  * map: B8 core/sched.c sched_run_user `local_flush(t);`
- * map: B9 core/sched.c poller_lie_down `int64_t next = sp__timers_next();`
- * map: B10 core/sched.c sched_poll_sleep `sp__platform->poller_wait(ready, POLL_MAX`
+ * map: B9 core/sched.c poller_lie_down `sched.poller_until = next < deadline ? next : deadline;`
+ * map: B10 core/sched.c sched_poll_sleep `n = sp__platform->poller_wait(ready, POLL_MAX`
  * map: B11 core/sched.c sched_polled `w->ready(w, ready[i].ready);`
  * map: B12 core/sched.c sched_polled `(void)sp__timers_fire(sp__now());`
  * map: B13 core/sched.c sched_polled `sched.poller_asleep = false;`
@@ -33,8 +33,7 @@
  * map: B22 core/sched.c sched_uncover `sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
- * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn),
- * workers that end for want of work, corks; helpers and the guard are in help.pml.
+ * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
  *
  * run: proven -DNO_USER
  * run: proven
@@ -71,9 +70,7 @@
 
 chan queue = [6] of { byte };
 bool idle[3], token[3], started[3];
-byte count;
-byte users;             /* workers in the user's code */
-bool near;              /* poller_until: a timer is armed, or it does not wait */
+byte count, in_user;
 bool busy, asleep;      /* poller_busy, poller_asleep */
 bool wake;              /* the eventfd */
 byte edges, raised;     /* readiness that nobody read; all there was */
@@ -105,7 +102,7 @@ inline alert() {
                 :: asleep -> asleep = false; pw = true
                 :: else ->
                     if
-                    :: count == users || len(queue) > BACKLOG -> start()
+                    :: count == in_user || len(queue) > BACKLOG -> start()
                     :: else
                     fi
                 fi
@@ -129,16 +126,16 @@ inline alerted() {
     }
 }
 
-/* B10-B13. `busy`, `near` and `asleep` were set by the caller. */
-inline poll() {
-    d_step { pollers++; assert(pollers == 1); soon = near }
-    d_step { soon = soon || token[me]; token[me] = false }
+/* B10-B13. `busy` was set by the caller. `forever`: sleeps until something comes, or `until`. */
+inline poll(forever) {
+    d_step { pollers++; assert(pollers == 1); near = !forever }
+    d_step { near = near || token[me]; token[me] = false }
     atomic { /* B10 */
-        (wake || edges > 0 || soon) ->
+        (wake || edges > 0 || near || until) ->
         wake = false;
         mine = mine + edges;
         edges = 0;
-        soon = false
+        near = false
     }
     d_step { /* B12 */
         if
@@ -152,7 +149,7 @@ inline poll() {
 
 proctype Worker(byte me) {
     byte wk = NONE, mine, a; /* mine: actors that the reports scheduled here */
-    bool pw, soon, glanced, user, ok;
+    bool pw, near, glanced, user, ok, next;
 
     started[me];
 loop:
@@ -164,11 +161,10 @@ loop:
 #ifdef BUG_GLANCE
             ok = true;
 #endif
-            near = near || ok;
             busy = true
         }
         if
-        :: ok -> ok = false; poll()
+        :: ok -> ok = false; poll(false)
         :: else
         fi
     :: true
@@ -204,7 +200,6 @@ loop:
             alerted()
         :: else
         fi;
-        users++;
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
             in_user++;
@@ -213,14 +208,9 @@ loop:
 #ifdef BUG_COVER_POLLS_ONLY
             :: count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
 #else
-            :: busy && count > users && len(queue) == 0
-            :: busy && count > users && len(queue) > 0 -> alert()
+            :: count != in_user && (busy -> len(queue) > 0 : (idle[0] || idle[1] || idle[2])) -> alert()
 #endif
-            :: else ->
-                if
-                :: count > users && (idle[0] || idle[1] || idle[2]) -> alert()
-                :: else -> start()
-                fi
+            :: else
             fi
         }
         alerted();
@@ -228,7 +218,9 @@ loop:
         /* The user's function waits for something that the other work brings. */
 callback:
         done == ALL;
-        users--;
+#ifndef BUG_NO_COVER
+        d_step { in_user-- } /* B22 */
+#endif
         goto loop
     :: else
     fi;
@@ -250,7 +242,7 @@ callback:
         fi;
 #endif
         if
-        :: !busy -> busy = true; ok = true; near = armed /* B9, B15 */
+        :: !busy -> busy = true; ok = true /* B9, B15 */
 #ifndef BUG_ASLEEP_LATE
             ; asleep = true
 #endif
@@ -266,7 +258,10 @@ callback:
 #ifdef BUG_ASLEEP_LATE
         asleep = true;
 #endif
-        poll();
+#ifdef BUG_UNTIL_EARLY
+        until = next;
+#endif
+        poll(true);
         goto loop
     :: else
     fi;
@@ -289,7 +284,7 @@ proctype Application() {
 #ifndef THREE
     armed = true; /* B19 */
 #ifndef BUG_NO_KICK
-    d_step { pw = asleep && !near; asleep = asleep && near; wk = NONE } /* B18, B20 */
+    d_step { pw = asleep && !until; asleep = asleep && !pw; wk = NONE } /* B18, B20 */
     alerted();
 #endif
 #endif
