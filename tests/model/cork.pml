@@ -41,8 +41,8 @@
  * map: K25 core/sched.c sched_idle `sched.guard = NULL;`
  *
  * Merged: a post is one step, and so is the end of an actor's run, as proven in mailbox.pml. An actor
- * that is taken out is run at once. Whether
- * a cork is old enough, and whether there was one since the last look, may be answered either way.
+ * that is taken out is run at once. Whether a cork is old enough, and whether there was one since the
+ * last look, may be answered either way.
  *
  * run: proven
  * run: proven -DTWO

@@ -6,13 +6,15 @@
 #   map: ID FILE FUNCTION `CODE`    the transition ID stands for this code; it must still be there. -m prints only these
 #   run: proven [-D...]             must hold in every state
 #   run: broken [-D...]             a planted bug: Spin must find it
-# SPIN_MEMORY (MB, 3500) and SPIN_TIME (s for one run, 120) are the limits; BUILD is where pan is compiled.
+# SPIN_MEMORY (MB, 3500) and SPIN_TIME (s for one run, 120) are the limits, SPIN_JOBS (2) runs go on at once; BUILD is
+# where pan is compiled.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${BUILD:-$root/build/model}
 memory=${SPIN_MEMORY:-3500}
 limit=${SPIN_TIME:-120}
+jobs=${SPIN_JOBS:-2}
 only_map=0
 verbose=0
 failures=0
@@ -62,7 +64,7 @@ verify() {
 
     mkdir -p "$dir"
     case $kind in
-    broken) cc+=(-O1 -DSAFETY) ;; # Soon found: compiling takes longer.
+    broken) cc+=(-O0 -DSAFETY) ;; # Soon found: compiling takes longer.
     *) cc+=(-O2 -DSAFETY) ;;
     esac
     # shellcheck disable=SC2086 # a list of words
@@ -98,6 +100,15 @@ verify() {
     fi
 }
 
+# Prints what is through, in the order of the models.
+report() {
+    while [ "$reported" -lt "${#running[@]}" ] && ! kill -0 "${running[$reported]}" 2>/dev/null; do
+        wait "${running[$reported]}" || failures=$((failures + 1))
+        cat "$build/out.$reported"
+        reported=$((reported + 1))
+    done
+}
+
 if [ "$only_map" -eq 0 ]; then
     for tool in spin gcc; do
         command -v $tool >/dev/null || {
@@ -108,12 +119,23 @@ if [ "$only_map" -eq 0 ]; then
 fi
 [ $# -gt 0 ] || set -- $(cd "$here" && ls ./*.pml | sed 's|^./||; s|\.pml$||')
 started=$(date +%s)
+running=()
+reported=0
+mkdir -p "$build"
 for model in "$@"; do
     check_map "$model"
     [ "$only_map" -eq 1 ] && continue
     while read -r kind defines; do
-        verify "$model" "$kind" "$defines"
+        [ "$jobs" -gt "$(jobs -rp | wc -l)" ] || wait -n
+        out="$build/out.${#running[@]}"
+        (failures=0 && verify "$model" "$kind" "$defines" >"$out" 2>&1 && [ "$failures" -eq 0 ]) &
+        running+=($!)
+        report
     done < <(sed -nE 's/^ \* run: (proven|broken) ?(.*)$/\1 \2/p' "$here/$model.pml")
+done
+while [ "$reported" -lt "${#running[@]}" ]; do
+    wait "${running[$reported]}"
+    report
 done
 echo "models: $# models, $maps mapped transitions, $failures failures, $(($(date +%s) - started)) s"
 [ "$failures" -eq 0 ]
