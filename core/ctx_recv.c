@@ -315,13 +315,27 @@ static int rx_take_failure(struct sp__ctx *c)
     return sp__fail_code(err, "receive");
 }
 
+/// Takes what is there by `take`, with the lock held, which is given up. Returns its result.
+static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, void *), void *arg)
+{
+    ssize_t rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
+    struct sp__thread *next = rx_pass_on(c);
+
+    SP__TRACE(D15, c, next);
+    rx_unlock(c);
+    if (next != NULL) {
+        sp__thread_wake(next);
+    }
+    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    return rc;
+}
+
 /// Waits until there is a message and calls `take` with the lock held; it returns a count or an
 /// error.
 static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
                          ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
     ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
-    struct sp__thread *next;
     int64_t deadline = 0;
     bool in_callback = false;
 
@@ -329,31 +343,22 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
         (void)pthread_mutex_lock(&c->lock);
         rc = rx_allowed(c);
         if (rc == SP_OK && rx_first(c) != NULL) {
-            rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
-            next = rx_pass_on(c);
-            SP__TRACE(D15, c, next);
-            rx_unlock(c);
-            if (next != NULL) {
-                sp__thread_wake(next);
-            }
-            sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
-            return rc;
+            return recv_take(c, take, arg);
         }
         rx_unlock(c);
         if (rc == SP_OK && sp__uncork()) {
             continue; // What this thread sent may have its answer already.
         }
-        if (rc == SP_OK) {
+        if (rc == SP_OK && timeout == 0) {
+            rc = SP_EAGAIN;
+        } else if (rc == SP_OK) {
             deadline = deadline == 0 ? sp__sock_deadline(timeout) : deadline;
-            rc = timeout == 0 ? SP_EAGAIN : rx_wait(c, deadline);
-            in_callback = rc == SP_ESTATE;
-            if (in_callback) {
-                break; // From a callback; sp__may_block has said so.
-            }
+            rc = rx_wait(c, deadline);
+            in_callback = rc == SP_ESTATE; // Then sp__may_block has said so.
         }
     }
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0); // Stale answers may have made room.
-    return rc == SP_ESTATE && in_callback ? rc : recv_fail(c, (int)rc);
+    return in_callback ? rc : recv_fail(c, (int)rc);
 }
 
 struct recv_into {

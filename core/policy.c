@@ -73,6 +73,7 @@ static int policy_lstat(const char *path, struct sp__facts *facts)
 {
     struct stat st;
 
+    *facts = (struct sp__facts){0};
     if (lstat(path, &st) < 0) {
         return -errno;
     }

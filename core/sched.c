@@ -295,17 +295,15 @@ static bool sched_cover(void)
     sched.in_user++;
     corks = sched.guard == NULL && atomic_load_explicit(&sched.corks, memory_order_relaxed);
     SP__TRACE(B6, NULL, sched.poller_busy + 2 * corks);
-    if (sched_max() == 0) {
-        (void)pthread_mutex_unlock(&sched.lock);
-    } else if (sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL)) {
+    if (sched_max() > 0 &&
+        (sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL))) {
         SP__TRACE(B7, NULL, sched.count);
         covered = worker_start() || sched.count > sched.in_user;
-        (void)pthread_mutex_unlock(&sched.lock);
-    } else if (!sched.poller_busy || sched.head != NULL || corks) {
+    } else if (sched_max() > 0 && (!sched.poller_busy || sched.head != NULL || corks)) {
         sched_alert();
-    } else {
-        (void)pthread_mutex_unlock(&sched.lock);
+        return true;
     }
+    (void)pthread_mutex_unlock(&sched.lock);
     return covered;
 }
 

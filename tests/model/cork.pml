@@ -33,8 +33,8 @@
  * map: K17 core/sched.c sp__guard_corks `if (sched.guard == NULL && sched.idle != NULL) {`
  * map: K18 core/sched.c sp__guard_corks `if (sched.guard == NULL && sched.poller_asleep && sched.poller_worker) {`
  * map: K19 core/sched.c sched_cover `corks = sched.guard == NULL && atomic_load_explicit(&sched.corks, memory_order_relaxed);`
- * map: K20 core/sched.c sched_cover `} else if (sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL)) {`
- * map: K21 core/sched.c sched_cover `} else if (!sched.poller_busy || sched.head != NULL || corks) {`
+ * map: K20 core/sched.c sched_cover `(sched.count == sched.in_user || (!sched.poller_busy && sched.idle == NULL))) {`
+ * map: K21 core/sched.c sched_cover `(!sched.poller_busy || sched.head != NULL || corks)) {`
  * map: K22 core/sched.c sched_run_user `if (!sched_cover() && atomic_load_explicit(&sched.corks, memory_order_relaxed)) {`
  * map: K23 core/sched.c sched_run_user `sched_look(true);`
  * map: K24 core/sched.c sched_idle `if (atomic_load_explicit(&sched.corks, memory_order_relaxed)) {`

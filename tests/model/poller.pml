@@ -14,7 +14,7 @@
  * map: B3 core/sched.c sched_alert `} else if (sched.count == sched.in_user || shared_waiting() > START_BACKLOG) {`
  * map: B4 core/sched.c sched_alert `sp__platform->poller_wake();`
  * map: B5 core/sched.c shared_push `sched_alert();`
- * map: B6 core/sched.c sched_cover `} else if (!sched.poller_busy || sched.head != NULL || corks) {`
+ * map: B6 core/sched.c sched_cover `(!sched.poller_busy || sched.head != NULL || corks)) {`
  * map: B7 core/sched.c sched_cover `covered = worker_start() || sched.count > sched.in_user;`
  * map: B8 core/sched.c sched_run_user `local_flush(t);`
  * map: B9 core/sched.c poller_lie_down `sched.poller_until = next < deadline ? next : deadline;`

@@ -21,7 +21,7 @@
  * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(c);`
  * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
  * map: D14 core/ctx_recv.c rx_pass_on `return sp__waiter_pop(&c->receivers);`
- * map: D15 core/ctx_recv.c recv_with `next = rx_pass_on(c);`
+ * map: D15 core/ctx_recv.c recv_take `struct sp__thread *next = rx_pass_on(c);`
  *
  * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
  * it did not, it would pass on; one of the two suffices (with both gone Spin finds the lost
