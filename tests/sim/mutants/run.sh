@@ -76,11 +76,11 @@ run_detector() {
     case $1 in
     threads)
         compile_threads plain "" || return 2
-        detect plain 300 "$build/plain/tests/sim/threads_test" 1 "$seeds"
+        detect plain 300 "$build/plain/tests/sim/threads_test" 1 "$seeds" || return 1 # not how many tests failed
         ;;
     races)
         compile_threads tsan thread || return 2
-        detect tsan 300 "$build/tsan/tests/sim/threads_test" 1 $((seeds / 20))
+        detect tsan 300 "$build/tsan/tests/sim/threads_test" 1 $((seeds / 20)) || return 1
         ;;
     stress)
         compile tsan thread || return 2
