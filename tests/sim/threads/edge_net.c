@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define ROOM_MAX 8 // messages that are on their way to one side
+#define ROOM_MAX 8 // messages that are on their way to one side, at most
 
 struct edge_ep {
     const sp_host *host;
@@ -39,6 +39,7 @@ struct edge_pipe {
 };
 
 static struct edge_ep *edge_table;
+static size_t edge_room; // of this run
 static pthread_mutex_t edge_lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define LOCK() (void)sp__sim_lock(&edge_lock, __FILE__, __LINE__)
@@ -111,6 +112,9 @@ static int edge_listen(void *self, sp_bound *bound, sp_cause *cause)
 
     (void)bound;
     (void)cause;
+    if (edge_room == 0) {
+        edge_room = 1 + sim_pick(1 + sim_pick(ROOM_MAX));
+    }
     LOCK();
     if (edge_find(ep->name) == NULL) {
         ep->next = edge_table;
@@ -257,7 +261,7 @@ static int edge_submit(void *self, sp_batch *out)
     if (link->closed) {
         return -EPIPE;
     }
-    for (sp_msg *m; to->in.n < ROOM_MAX && (m = sp_batch_pop(out)) != NULL; any = true) {
+    for (sp_msg *m; to->in.n < edge_room && (m = sp_batch_pop(out)) != NULL; any = true) {
         sp_msg_header_turn(m);
         sp_batch_push(&to->in, m);
     }

@@ -618,7 +618,7 @@ void sim_begin(uint64_t seed)
     sim.high = UINT64_MAX / 2 + 1000000;
     sim.hungry = STARVED;
     sim.salt = sim_random();
-    sim.places = 10 + 10 * pick_scale(16);
+    sim.places = 4 + 4 * pick_scale(32);
     sim.stall = 10 * pick_scale(200);
     sim.cpus = 1 + (unsigned)sim_pick(4);
     sim.step_ns = 1 + (int64_t)pick_scale(64);
