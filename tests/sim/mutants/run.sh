@@ -146,7 +146,7 @@ printf '\n'
 for mutant in "$@"; do
     total=$((total + 1))
     printf '%-30s' "$mutant"
-    if ! patch -d "$tree" -p1 --no-backup-if-mismatch <"$here/$mutant.patch" >"$build/patch.log" 2>&1; then
+    if ! patch -F1 -d "$tree" -p1 --no-backup-if-mismatch <"$here/$mutant.patch" >"$build/patch.log" 2>&1; then
         printf ' FAILED: the patch does not apply any more\n'
         failures=$((failures + 1))
         patch -d "$tree" -p1 -R -f <"$here/$mutant.patch" >/dev/null 2>&1
