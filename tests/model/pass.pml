@@ -156,7 +156,7 @@ active proctype Receiver() {
             k = 0; x = 0
         }
         if
-        :: owed >= QUARTER -> /* I10 */
+        :: owed >= QUARTER || (owed > 0 && inbox > 0) -> /* I10: `held` is what the receivers left */
             d_step { old = credit; credit = credit + owed; owed = 0 } /* I11 */
             if
 #ifdef BUG_GRANT_SILENT
