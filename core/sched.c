@@ -433,11 +433,13 @@ static bool thread_posted(struct sp__thread *t)
 /// Returns what is ready.
 static int sched_spin(struct sp__thread *t, struct sp__ready *ready, int64_t until)
 {
-    bool polls = ready != NULL && atomic_load_explicit(&sched.watches, memory_order_relaxed) > 0;
-    unsigned way = polls ? 4 : 32; // about 1 µs either way
     int n = 0;
 
     for (unsigned round = 0; n == 0 && !thread_posted(t); round++) {
+        bool polls = ready != NULL &&
+                     atomic_load_explicit(&sched.watches, memory_order_relaxed) > 0;
+        unsigned way = polls ? 4 : 32; // about 1 µs either way
+
         if (polls) {
             n = sp__platform->poller_wait(ready, POLL_MAX, 0);
         }
