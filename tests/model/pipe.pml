@@ -26,6 +26,12 @@
  * map: H11 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: H12 core/pipe.c pipe_return_unsent `memset(&p->txq, 0, sizeof(p->txq));`
  * map: H13 core/pipe_io.c tx_on_event `if (p->tx_over) {`
+ * map: H16 core/pipe.c sp__pipe_send `sp_batch_push(&p->out, m);`
+ * map: H17 core/pipe.c sp__pipe_shut `sp__pipes_out(p->sock);`
+ * map: H18 core/pipe_io.c tx_submit `tx_quiet(p, false);`
+ * map: H19 core/pipe_io.c pipe_watch_ready `sp__pipe_cmd_tx(p, SP__TX_QUIET);`
+ * map: H20 core/pipe_io.c tx_on_event `tx_quiet(p, true);`
+ * map: H21 core/platform_linux.c linux_watch_out `(void)epoll_ctl(linux_epoll, EPOLL_CTL_MOD, fd, &ev);`
  *
  * Merged: a drain of the mailbox is a queue that is read one by one; the input actor has halted
  * already.
@@ -34,6 +40,8 @@
  * run: proven -DNO_END
  * run: broken -DBUG_END_BIT
  * run: broken -DBUG_LOOK_AFTER_END
+ * run: broken -DBUG_END_FIRST
+ * run: broken -DNO_END -DBUG_STAYS_QUIET
  * run: broken -DNO_END -DBUG_WANT_LATE
  */
 #define MESSAGES 3

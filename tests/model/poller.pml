@@ -30,7 +30,7 @@
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
  * map: B21 core/sched.c sp__need_worker `worker_start();`
- * map: B22 core/sched.c sched_uncover `sched.in_user--;`
+ * map: B27 core/sched.c sched_uncover `sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
  * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).
@@ -219,7 +219,7 @@ loop:
 callback:
         done == ALL;
 #ifndef BUG_NO_COVER
-        d_step { in_user-- } /* B22 */
+        d_step { in_user-- } /* B27 */
 #endif
         goto loop
     :: else

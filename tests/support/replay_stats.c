@@ -32,7 +32,10 @@ static const struct {
     {"F20", "F12", NULL},    {"G6", "A8", NULL},
     {"G18", "C5", NULL},     {"G19", "F9", NULL},
     {"G20", "A9", NULL},     {"H3", "H4", NULL},
-    {"H8", "H4", NULL},
+    {"H8", "H4", NULL},      {"H16", "H1", NULL},
+    {"H17", "H1", NULL},     {"H18", NULL, "what a watch asks for is not recorded"},
+    {"H19", "H4", NULL},     {"H20", NULL, "as H18"},
+    {"H21", NULL, "as H18"},
 };
 
 /// splitmix64.
