@@ -46,7 +46,8 @@ SP_NODISCARD SP_API int sp_config_new(sp_config **cfg);
 SP_NODISCARD SP_API int sp_config_load(sp_config **cfg, const char *json_path);
 
 /// Whole-number settings: "threads" (0: the application drives, -1: automatic), "thread-stack"
-/// (bytes), "spin-time" (µs), "memory-max" (bytes, 0: no limit), "log-level" (enum sp_log_level),
+/// (bytes), "spin-time" (µs that a waiting call looks before it sleeps; 0: never, -1: adaptive),
+/// "memory-max" (bytes, 0: no limit), "log-level" (enum sp_log_level),
 /// "seed" (0: from the system), "plugins-off" (0 or 1), "plugin-sha256" (1: load only files whose
 /// digest stands in FILE.sha256). SP_EINVAL: unknown name or value out of range.
 SP_NODISCARD SP_API int sp_config_set_int(sp_config *cfg, const char *name, int64_t value);
@@ -139,7 +140,9 @@ SP_API sp_listener sp_pipe_listener(sp_pipe p);
 
 /// Sends `len` bytes, copied. Blocks until there is room or "send-timeout" ms passed
 /// (SP_ETIMEDOUT). With SP_NONBLOCK: no peer gives SP_ENOPEER, no room SP_EAGAIN. SP_ESTATE: the
-/// protocol may not send now (a REP without a request).
+/// protocol may not send now (a REP without a request). A message that follows the last one at once
+/// may leave a moment after the return, together with others: when the thread waits for anything,
+/// at the latest after about 0.2 ms.
 SP_NODISCARD SP_API int sp_send(sp_socket s, const void *data, size_t len, int flags);
 
 /// Receives a message into `buf` and returns its length. Blocks until there is one or
