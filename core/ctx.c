@@ -1,44 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// Contexts: their life, and lists of threads that wait. Sending is in ctx_send.c, receiving in
-/// ctx_recv.c.
+/// Contexts, the socket's own and others: what they have in common. Sending is in ctx_send.c,
+/// receiving in ctx_recv.c, the life of the others in ctx_open.c.
 #include "ctx.h"
-
-/* ------------------------------------------------------------------ Waiters */
-
-void sp__waiter_add(struct sp__waiter **list, struct sp__waiter *w)
-{
-    w->next = NULL;
-    w->queued = true;
-    while (*list != NULL) {
-        list = &(*list)->next;
-    }
-    *list = w;
-}
-
-void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w)
-{
-    while (*list != NULL && *list != w) {
-        list = &(*list)->next;
-    }
-    if (*list != NULL) {
-        *list = w->next;
-    }
-    w->queued = false;
-}
-
-struct sp__thread *sp__waiter_pop(struct sp__waiter **list)
-{
-    struct sp__waiter *w = *list;
-
-    if (w == NULL) {
-        return NULL;
-    }
-    *list = w->next;
-    w->queued = false;
-    return w->thread;
-}
-
-/* ------------------------------------------------------------------ Life */
 
 /// Receivers made room: what was held back is offered again.
 static void ctx_on_space(struct sp__event *ev)
@@ -49,51 +12,68 @@ static void ctx_on_space(struct sp__event *ev)
     sp__sock_settle(c->sock);
 }
 
-int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state)
+int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, struct sp__object *owner, void *state)
 {
     c->ref.state = state;
     c->sock = s;
+    c->owner = owner;
+    c->rx = (s->ops->flags & SP_PROTO_REPLIES) != 0 ? &s->ctx : c;
     c->tx_port.handle = sp__ctx_on_tx;
     sp__event_init(&c->space, &s->actor, NULL, ctx_on_space);
     atomic_init(&c->rxq, NULL);
     SP__TRACE(D0, c, 0);
     SP__TRACE(E0, c, 0);
-    if (pthread_mutex_init(&c->lock, NULL) != 0) {
-        return SP_ENOMEM;
-    }
-    if (s->ops->window == SP_WINDOW_OPEN) {
-        int64_t n = sp__option(&s->opt.send_buffer);
+    return pthread_mutex_init(&c->lock, NULL) == 0 ? SP_OK : SP_ENOMEM;
+}
 
-        atomic_init(&c->credit, 2 * (n > 0 ? n : 1));
-        SP__TRACE(E0, c, 2 * (n > 0 ? n : 1));
+int sp__ctx_join(struct sp__ctx *c)
+{
+    struct sp__sock *s = c->sock;
+    int rc = s->ops->ctx_open(s->ref.state, &c->ref);
+
+    c->joined = rc == SP_OK;
+    if (rc == SP_OK && s->ops->window == SP_WINDOW_OPEN) {
+        sp__ctx_grant(c, s->window);
+    } else if (rc == SP_OK && s->ops->window == SP_WINDOW_PEER &&
+               atomic_load_explicit(&s->peers, memory_order_relaxed) > 0) {
+        sp__ctx_grant(c, 1);
     }
-    return SP_OK;
+    return rc;
+}
+
+/// The next of those who wait in a list of `at` for context `c`.
+static struct sp__wake ctx_next(struct sp__ctx *at, struct sp__waiter **list, struct sp__ctx *c)
+{
+    struct sp__wake wake;
+
+    (void)pthread_mutex_lock(&at->lock);
+    atomic_store_explicit(&c->closed, true, memory_order_relaxed);
+    wake = sp__waiter_pop_of(list, c);
+    (void)pthread_mutex_unlock(&at->lock);
+    return wake;
 }
 
 void sp__ctx_shut(struct sp__ctx *c)
 {
-    struct sp__thread *t;
+    struct sp__wake wake;
 
     do {
-        (void)pthread_mutex_lock(&c->lock);
-        atomic_store_explicit(&c->closed, true, memory_order_relaxed);
-        t = sp__waiter_pop(&c->receivers);
-        SP__TRACE(D17, c, t);
-        if (t == NULL) {
-            t = sp__waiter_pop(&c->senders);
-            SP__TRACE(E15, c, t);
-        }
-        (void)pthread_mutex_unlock(&c->lock);
-        if (t != NULL) {
-            sp__thread_wake(t);
-        }
-    } while (t != NULL);
+        wake = ctx_next(c->rx, &c->rx->receivers, c);
+        SP__TRACE(D17, c, sp__wake_id(wake));
+        sp__wake(wake);
+    } while (sp__wakes(wake));
+    do {
+        wake = ctx_next(c, &c->senders, c);
+        SP__TRACE(E15, c, sp__wake_id(wake));
+        sp__wake(wake);
+    } while (sp__wakes(wake));
 }
 
 void sp__ctx_purge(struct sp__ctx *c)
 {
     sp_batch all = {NULL, NULL, 0};
 
+    c->sock->pending -= c->pending.n;
     for (sp_msg *m; (m = sp_batch_pop(&c->pending)) != NULL;) {
         sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, true);
     }
@@ -110,6 +90,31 @@ void sp__ctx_purge(struct sp__ctx *c)
         } else {
             sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, false);
         }
+    }
+}
+
+/// No longer offered what it holds.
+static void ctx_unoffer(struct sp__ctx *c)
+{
+    struct sp__ctx *before = NULL;
+
+    for (struct sp__ctx *at = c->sock->offers; c->offering && at != NULL;
+         before = at, at = at->offer_next) {
+        if (at == c) {
+            *(before != NULL ? &before->offer_next : &c->sock->offers) = c->offer_next;
+            c->sock->offers_last = c->sock->offers_last == c ? before : c->sock->offers_last;
+            c->offering = false;
+        }
+    }
+}
+
+void sp__ctx_end(struct sp__ctx *c)
+{
+    sp__ctx_purge(c);
+    ctx_unoffer(c);
+    if (c->joined) {
+        c->joined = false;
+        c->sock->ops->ctx_close(c->sock->ref.state, &c->ref);
     }
 }
 

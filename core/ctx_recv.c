@@ -9,10 +9,21 @@
 #include "ctx.h"
 #include "error.h"
 #include "runtime.h"
+#include "scope.h"
 
 #include <string.h>
 
 #define RX_WAITING ((struct sp__node *)1)
+
+/// For the next sp__ctx_publish.
+static void rx_delivered(struct sp__ctx *c, sp_msg *m)
+{
+    if (c->delivered.head == NULL) {
+        c->publish_next = c->sock->publishes;
+        c->sock->publishes = c;
+    }
+    sp_batch_push(&c->delivered, m);
+}
 
 int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
 {
@@ -49,7 +60,7 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     // Release: a receiver that has the message sees it counted; pairs with rx_made_room.
     atomic_store_explicit(&c->rx_in, in + cost, memory_order_release);
     sp__count(&c->entered, 1);
-    sp_batch_push(&c->delivered, m);
+    rx_delivered(c, m);
     return SP_OK;
 }
 
@@ -63,7 +74,7 @@ void sp__ctx_fail(struct sp__ctx *c, int err)
     m->header_len = SP__MSG_FAILURE;
     sp__msg(m)->pipe = (uint64_t)(int64_t)err;
     sp__msg(m)->round = c->round;
-    sp_batch_push(&c->delivered, m);
+    rx_delivered(c, m);
 }
 
 bool sp__ctx_pull(struct sp__ctx *c)
@@ -88,13 +99,14 @@ bool sp__ctx_pull(struct sp__ctx *c)
 }
 
 /// For those who go on waiting: wakes the next receiver if there is something, else sees to it that
-/// the next push does. Under the lock; the thread returned is to be woken after it.
-static struct sp__thread *rx_pass_on(struct sp__ctx *c)
+/// the next push does. Under the lock; who is returned is to be woken after it.
+static struct sp__wake rx_pass_on(struct sp__ctx *c)
 {
     struct sp__node *none = NULL;
+    struct sp__wake next = {NULL, NULL};
 
     if (c->receivers == NULL) {
-        return NULL;
+        return next;
     }
     // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.
     if (c->local.head == NULL &&
@@ -102,10 +114,11 @@ static struct sp__thread *rx_pass_on(struct sp__ctx *c)
                                                  memory_order_relaxed) ||
          none == RX_WAITING)) {
         SP__TRACE(D13, c, none);
-        return NULL;
+        return next;
     }
-    SP__TRACE(D14, c, c->receivers->thread);
-    return sp__waiter_pop(&c->receivers);
+    next = sp__waiter_pop(&c->receivers);
+    SP__TRACE(D14, c, sp__wake_id(next));
+    return next;
 }
 
 void sp__ctx_publish(struct sp__ctx *c)
@@ -113,7 +126,7 @@ void sp__ctx_publish(struct sp__ctx *c)
     struct sp__node *newest = NULL;
     struct sp__node *oldest = (struct sp__node *)c->delivered.head;
     struct sp__node *head;
-    struct sp__thread *t;
+    struct sp__wake wake;
 
     if (oldest == NULL) {
         return;
@@ -136,12 +149,10 @@ void sp__ctx_publish(struct sp__ctx *c)
     SP__TRACE(D3, c, newest);
     if (head == RX_WAITING) {
         (void)pthread_mutex_lock(&c->lock);
-        t = sp__waiter_pop(&c->receivers);
-        SP__TRACE(D4, c, t);
+        wake = sp__waiter_pop(&c->receivers);
+        SP__TRACE(D4, c, sp__wake_id(wake));
         (void)pthread_mutex_unlock(&c->lock);
-        if (t != NULL) {
-            sp__thread_wake(t);
-        }
+        sp__wake(wake);
     }
 }
 
@@ -161,15 +172,17 @@ static void rx_made_room(struct sp__ctx *c, uint64_t cost)
     }
 }
 
-/// The oldest message that is of interest; drops answers to earlier questions. Under the lock;
-/// NULL: none.
+/// The oldest message that is of interest to a context; drops answers to earlier questions. Under
+/// the lock; NULL: none.
 static sp_msg *rx_first(struct sp__ctx *c)
 {
+    struct sp__ctx *q = c->rx;
+
     for (;;) {
-        sp_msg *m = c->local.head;
+        sp_msg *m = q->local.head;
 
         if (m == NULL) {
-            if (!sp__ctx_pull(c)) {
+            if (!sp__ctx_pull(q)) {
                 return NULL;
             }
             continue;
@@ -177,21 +190,22 @@ static sp_msg *rx_first(struct sp__ctx *c)
         if ((c->sock->ops->flags & SP_PROTO_ASKS) == 0 || sp__msg(m)->round == c->asked) {
             return m;
         }
-        (void)sp_batch_pop(&c->local);
-        SP__TRACE(D20, c, 1);
-        sp__count(&c->stale, m->header_len != SP__MSG_FAILURE);
-        rx_made_room(c, sp__msg(m)->cost);
-        sp_batch_push(&c->trash, m);
+        (void)sp_batch_pop(&q->local);
+        SP__TRACE(D20, q, 1);
+        sp__count(&q->stale, m->header_len != SP__MSG_FAILURE);
+        rx_made_room(q, sp__msg(m)->cost);
+        sp_batch_push(&q->trash, m);
     }
 }
 
 /// Takes the message that rx_first gave, with what the protocol's flags say. Under the lock.
 static sp_msg *rx_take(struct sp__ctx *c)
 {
-    sp_msg *m = sp_batch_pop(&c->local);
+    struct sp__ctx *q = c->rx;
+    sp_msg *m = sp_batch_pop(&q->local);
     uint32_t flags = c->sock->ops->flags;
 
-    SP__TRACE(D16, c, 1);
+    SP__TRACE(D16, q, 1);
     if ((flags & SP_PROTO_REPLIES) != 0) {
         c->may_reply = true;
         c->reply_len = m->header_len;
@@ -204,21 +218,22 @@ static sp_msg *rx_take(struct sp__ctx *c)
     if ((flags & SP_PROTO_ASKS) != 0) {
         c->asking = false;
     }
-    sp__count(&c->taken, 1);
-    rx_made_room(c, sp__msg(m)->cost);
+    sp__count(&q->taken, 1);
+    rx_made_room(q, sp__msg(m)->cost);
     sp__msg(m)->cost = 0;
     return m;
 }
 
-/// Unlocks, then releases what was dropped meanwhile: a release may call the user's function.
-static void rx_unlock(struct sp__ctx *c)
+/// Unlocks a queue, then releases what was dropped meanwhile: a release may call the user's
+/// function.
+static void rx_unlock(struct sp__ctx *q)
 {
     sp_batch trash = {NULL, NULL, 0};
 
-    if (c->trash.head != NULL) {
-        sp_batch_join(&trash, &c->trash);
+    if (q->trash.head != NULL) {
+        sp_batch_join(&trash, &q->trash);
     }
-    (void)pthread_mutex_unlock(&c->lock);
+    (void)pthread_mutex_unlock(&q->lock);
     if (trash.head != NULL) {
         sp__batch_release(&trash);
     }
@@ -236,51 +251,57 @@ static int rx_allowed(struct sp__ctx *c)
     return SP_OK;
 }
 
+/// Joins those who wait for a message, as the queue was found empty; under the lock. False: there
+/// is something now.
+static bool rx_join(struct sp__ctx *q, struct sp__waiter *w, bool first)
+{
+    struct sp__node *none = NULL;
+
+    SP__TRACE(D7, q, q->local.n);
+    sp__waiter_add(&q->receivers, w, first);
+    SP__TRACE(D8, q, w->thread != NULL ? (void *)w->thread : (void *)w);
+    // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.
+    if (!atomic_compare_exchange_strong_explicit(&q->rxq, &none, RX_WAITING, memory_order_seq_cst,
+                                                 memory_order_relaxed) &&
+        none != RX_WAITING) {
+        sp__waiter_remove(&q->receivers, w);
+    }
+    SP__TRACE(D9, q, none);
+    return w->queued;
+}
+
 /// Sleeps until there may be a message. SP_ETIMEDOUT, SP_ESTATE.
 static int rx_wait(struct sp__ctx *c, int64_t deadline)
 {
-    struct sp__waiter w = {.thread = sp__self()};
-    struct sp__node *none = NULL;
-    struct sp__thread *next = NULL;
+    struct sp__ctx *q = c->rx;
+    struct sp__waiter w = {.thread = sp__self(), .ctx = c};
+    struct sp__wake next = {NULL, NULL};
     bool in_time = true;
+    bool waits;
 
     if (!sp__may_block()) {
         return SP_ESTATE;
     }
-    (void)pthread_mutex_lock(&c->lock);
-    if (c->local.head == NULL && rx_allowed(c) == SP_OK) {
-        SP__TRACE(D7, c, c->local.n);
-        sp__waiter_add(&c->receivers, &w);
-        SP__TRACE(D8, c, w.thread);
-        // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.
-        if (!atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING,
-                                                     memory_order_seq_cst, memory_order_relaxed) &&
-            none != RX_WAITING) {
-            sp__waiter_remove(&c->receivers, &w);
-        }
-        SP__TRACE(D9, c, none);
-    }
-    in_time = !w.queued;
-    (void)pthread_mutex_unlock(&c->lock);
-    if (!in_time) {
+    (void)pthread_mutex_lock(&q->lock);
+    waits = q->local.head == NULL && rx_allowed(c) == SP_OK && rx_join(q, &w, false);
+    (void)pthread_mutex_unlock(&q->lock);
+    if (waits) {
         in_time = sp__sock_block(c->sock, deadline) || sp__now() < deadline;
-        SP__TRACE(D10, c, in_time);
-        (void)pthread_mutex_lock(&c->lock);
-        SP__TRACE(D11, c, w.queued);
+        SP__TRACE(D10, q, in_time);
+        (void)pthread_mutex_lock(&q->lock);
+        SP__TRACE(D11, q, w.queued);
         if (w.queued) {
-            sp__waiter_remove(&c->receivers, &w);
+            sp__waiter_remove(&q->receivers, &w);
         } else {
             in_time = true; // It was woken for a message.
         }
         if (!in_time) {
-            next = rx_pass_on(c);
-            SP__TRACE(D12, c, next);
+            next = rx_pass_on(q);
+            SP__TRACE(D12, q, sp__wake_id(next));
         }
-        (void)pthread_mutex_unlock(&c->lock);
+        (void)pthread_mutex_unlock(&q->lock);
     }
-    if (next != NULL) {
-        sp__thread_wake(next);
-    }
+    sp__wake(next);
     return in_time ? SP_OK : SP_ETIMEDOUT;
 }
 
@@ -293,6 +314,8 @@ static int recv_fail(struct sp__ctx *c, int err)
         return sp__fail(err, "receive: nothing there now");
     case SP_ETIMEDOUT:
         return sp__fail(err, "receive: timed out");
+    case SP_ECANCELED:
+        return sp__fail(err, "receive: the scope was cancelled");
     case SP_ENOTSUP:
         return sp__fail(err, "receive: the protocol \"%s\" only sends", c->sock->protocol->name);
     case SP_ESTATE:
@@ -303,31 +326,47 @@ static int recv_fail(struct sp__ctx *c, int err)
     }
 }
 
-/// The protocol ended what was waited for.
+/// The protocol ended what was waited for: takes its error.
 static int rx_take_failure(struct sp__ctx *c)
 {
-    sp_msg *m = sp_batch_pop(&c->local);
+    sp_msg *m = sp_batch_pop(&c->rx->local);
     int err = (int)(int64_t)sp__msg(m)->pipe;
 
-    SP__TRACE(D16, c, 1);
+    SP__TRACE(D16, c->rx, 1);
     c->asking = false;
-    sp_batch_push(&c->trash, m);
-    return sp__fail_code(err, "receive");
+    sp_batch_push(&c->rx->trash, m);
+    return err;
 }
 
 /// Takes what is there by `take`, with the lock held, which is given up. Returns its result.
 static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
-    ssize_t rc = c->local.head->header_len == SP__MSG_FAILURE ? rx_take_failure(c) : take(c, arg);
-    struct sp__thread *next = rx_pass_on(c);
+    struct sp__ctx *q = c->rx;
+    bool failure = q->local.head->header_len == SP__MSG_FAILURE;
+    ssize_t rc = failure ? rx_take_failure(c) : take(c, arg);
+    struct sp__wake next = rx_pass_on(q);
 
-    SP__TRACE(D15, c, next);
-    rx_unlock(c);
-    if (next != NULL) {
-        sp__thread_wake(next);
-    }
+    SP__TRACE(D15, q, sp__wake_id(next));
+    rx_unlock(q);
+    sp__wake(next);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
-    return rc;
+    return failure ? sp__fail_code((int)rc, "receive") : rc;
+}
+
+/// There is nothing to be had: how a blocking call goes on. SP_OK: it tries again.
+static int recv_idle(struct sp__ctx *c, int64_t timeout, int64_t *deadline)
+{
+    int rc;
+
+    if (sp__uncork()) {
+        return SP_OK; // What this thread sent may have its answer already.
+    }
+    if (timeout == 0) {
+        return SP_EAGAIN;
+    }
+    *deadline = *deadline == 0 ? sp__sock_deadline(timeout) : *deadline;
+    rc = sp__scope_over();
+    return rc == SP_OK ? rx_wait(c, *deadline) : rc;
 }
 
 /// Waits until there is a message and calls `take` with the lock held; it returns a count or an
@@ -335,28 +374,28 @@ static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, vo
 static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
                          ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
+    struct sp__ctx *q = c->rx;
+    struct sp__wake next = {NULL, NULL};
     ssize_t rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : SP_OK;
     int64_t deadline = 0;
     bool in_callback = false;
 
     while (rc == SP_OK) {
-        (void)pthread_mutex_lock(&c->lock);
+        (void)pthread_mutex_lock(&q->lock);
         rc = rx_allowed(c);
         if (rc == SP_OK && rx_first(c) != NULL) {
             return recv_take(c, take, arg);
         }
-        rx_unlock(c);
-        if (rc == SP_OK && sp__uncork()) {
-            continue; // What this thread sent may have its answer already.
+        if (rc != SP_OK) {
+            next = rx_pass_on(q); // It may have been its turn.
         }
-        if (rc == SP_OK && timeout == 0) {
-            rc = SP_EAGAIN;
-        } else if (rc == SP_OK) {
-            deadline = deadline == 0 ? sp__sock_deadline(timeout) : deadline;
-            rc = rx_wait(c, deadline);
+        rx_unlock(q);
+        if (rc == SP_OK) {
+            rc = recv_idle(c, timeout, &deadline);
             in_callback = rc == SP_ESTATE; // Then sp__may_block has said so.
         }
     }
+    sp__wake(next);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0); // Stale answers may have made room.
     return in_callback ? rc : recv_fail(c, (int)rc);
 }
@@ -372,7 +411,8 @@ static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
     struct recv_into *into = arg;
     size_t got = 0;
 
-    while (got < into->n && rx_first(c) != NULL && c->local.head->header_len != SP__MSG_FAILURE) {
+    while (got < into->n && rx_first(c) != NULL &&
+           c->rx->local.head->header_len != SP__MSG_FAILURE) {
         into->m[got++] = rx_take(c);
         if ((c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0) {
             break;
@@ -385,7 +425,7 @@ static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
 static ssize_t recv_take_fitting(struct sp__ctx *c, void *arg)
 {
     struct recv_into *into = arg;
-    size_t len = c->local.head->len;
+    size_t len = c->rx->local.head->len;
 
     if (len > into->cap) {
         return sp__fail(SP_EMSGSIZE, "receive: the message has %zu bytes, the buffer %zu", len,
@@ -415,15 +455,77 @@ ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t time
     return rc;
 }
 
+/* ------------------------------------------------------------------ Operations */
+
+/// A message for an operation, an error for it, or SP_EAGAIN: it waits, and is no longer ours.
+/// Under the lock.
+static int op_take(struct sp__ctx *c, struct sp__waiter *w, bool first, sp_msg **m)
+{
+    int rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : rx_allowed(c);
+
+    while (rc == SP_OK && rx_first(c) == NULL) {
+        if (w->left) {
+            return SP_ECANCELED;
+        }
+        if (rx_join(c->rx, w, first)) {
+            return SP_EAGAIN;
+        }
+    }
+    if (rc == SP_OK && c->rx->local.head->header_len == SP__MSG_FAILURE) {
+        return rx_take_failure(c);
+    }
+    if (rc == SP_OK) {
+        *m = rx_take(c);
+    }
+    return rc;
+}
+
+struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool first)
+{
+    struct sp__ctx *q = c->rx;
+    struct sp__wake next = {NULL, NULL};
+    sp_msg *m = NULL;
+    int rc;
+
+    (void)pthread_mutex_lock(&q->lock);
+    rc = op_take(c, w, first, &m);
+    if (rc != SP_EAGAIN) {
+        next = rx_pass_on(q);
+        SP__TRACE(D15, q, sp__wake_id(next));
+    }
+    rx_unlock(q);
+    if (rc != SP_EAGAIN) {
+        w->over(w, rc, m);
+    }
+    return next;
+}
+
+bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake *next)
+{
+    bool queued;
+
+    (void)pthread_mutex_lock(&c->rx->lock);
+    w->left = true;
+    queued = w->queued;
+    if (queued) {
+        SP__TRACE(D11, c->rx, queued);
+        sp__waiter_remove(&c->rx->receivers, w);
+        *next = rx_pass_on(c->rx);
+        SP__TRACE(D12, c->rx, sp__wake_id(*next));
+    }
+    (void)pthread_mutex_unlock(&c->rx->lock);
+    return queued;
+}
+
 int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
 {
     sp_msg *m;
 
-    (void)pthread_mutex_lock(&c->lock);
+    (void)pthread_mutex_lock(&c->rx->lock);
     m = rx_first(c);
     m = m != NULL && m->header_len != SP__MSG_FAILURE ? m : NULL;
     *size = m != NULL ? (int64_t)m->len : 0;
-    rx_unlock(c);
+    rx_unlock(c->rx);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
     return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
 }

@@ -8,6 +8,7 @@
 #include "ctx.h"
 #include "error.h"
 #include "runtime.h"
+#include "scope.h"
 
 #include <string.h>
 
@@ -32,23 +33,21 @@ static bool credit_take(struct sp__ctx *c, uint32_t cost)
 static void credit_wake(struct sp__ctx *c)
 {
     int64_t n = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;
-    struct sp__thread *t = NULL;
+    struct sp__wake wake = {NULL, NULL};
 
     SP__TRACE(E5, c, n);
     do {
         (void)pthread_mutex_lock(&c->lock);
-        t = n > 0 ? sp__waiter_pop(&c->senders) : NULL;
-        SP__TRACE(E6, c, t);
+        wake = n > 0 ? sp__waiter_pop(&c->senders) : (struct sp__wake){NULL, NULL};
+        SP__TRACE(E6, c, sp__wake_id(wake));
         if (c->senders == NULL) {
             (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
             SP__TRACE(E7, c, 0);
         }
         (void)pthread_mutex_unlock(&c->lock);
-        if (t != NULL) {
-            sp__thread_wake(t);
-        }
+        sp__wake(wake);
         n--;
-    } while (t != NULL);
+    } while (sp__wakes(wake));
 }
 
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
@@ -64,46 +63,75 @@ void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
     }
 }
 
-/// Sleeps until there may be credit, or the deadline. SP_ETIMEDOUT, SP_ECLOSED, SP_ESTATE.
-static int credit_wait(struct sp__ctx *c, int64_t deadline)
+enum credit_join {
+    JOIN_WAITS,  ///< it is in the list
+    JOIN_CREDIT, ///< … but there is credit now
+    JOIN_CLOSED, ///< it is not in the list, because the context is closed
+    JOIN_LEFT    ///< … because it shall not wait any more
+};
+
+/// Joins those who wait for credit.
+static enum credit_join credit_join(struct sp__ctx *c, struct sp__waiter *w, bool first)
 {
-    struct sp__waiter w = {.thread = sp__self()};
+    enum credit_join how;
     int64_t now;
 
-    if (!sp__may_block()) {
-        return SP_ESTATE;
-    }
     (void)pthread_mutex_lock(&c->lock);
-    if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+    if (atomic_load_explicit(&c->closed, memory_order_relaxed) || w->left) {
+        how = w->left ? JOIN_LEFT : JOIN_CLOSED;
         SP__TRACE(E9, c, 0);
-        (void)pthread_mutex_unlock(&c->lock);
-        return SP_OK; // The caller looks and finds it closed.
+    } else {
+        sp__waiter_add(&c->senders, w, first);
+        SP__TRACE(E10, c, w->thread != NULL ? (void *)w->thread : (void *)w);
+        // seq_cst: see sp__ctx_grant.
+        now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
+        SP__TRACE(E11, c, now);
+        how = now >> 1 > 0 ? JOIN_CREDIT : JOIN_WAITS;
     }
-    sp__waiter_add(&c->senders, &w);
-    SP__TRACE(E10, c, w.thread);
-    // seq_cst: see sp__ctx_grant.
-    now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);
-    SP__TRACE(E11, c, now);
     (void)pthread_mutex_unlock(&c->lock);
-    if (now >> 1 <= 0 && !sp__sock_block(c->sock, deadline) && sp__now() >= deadline) {
-        now = 0;
-    } else {
-        now = 1;
-    }
-    SP__TRACE(E12, c, now);
+    return how;
+}
+
+/// Waits no more. False: it was taken out by who granted credit, or closed the context.
+static bool credit_leave(struct sp__ctx *c, struct sp__waiter *w)
+{
+    bool queued;
+
     (void)pthread_mutex_lock(&c->lock);
-    SP__TRACE(E13, c, w.queued);
-    if (w.queued) {
-        sp__waiter_remove(&c->senders, &w);
-    } else {
-        now = 1; // It was woken: there is credit for it, or the context is closed.
+    SP__TRACE(E13, c, w->queued);
+    queued = w->queued;
+    if (queued) {
+        sp__waiter_remove(&c->senders, w);
     }
     if (c->senders == NULL) {
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
         SP__TRACE(E14, c, 0);
     }
     (void)pthread_mutex_unlock(&c->lock);
-    return now != 0 ? SP_OK : SP_ETIMEDOUT;
+    return queued;
+}
+
+/// Sleeps until there may be credit, or the deadline. SP_ETIMEDOUT, SP_ESTATE; SP_OK too when the
+/// context is closed.
+static int credit_wait(struct sp__ctx *c, int64_t deadline)
+{
+    struct sp__waiter w = {.thread = sp__self(), .ctx = c};
+    bool in_time = true;
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    switch (credit_join(c, &w, false)) {
+    case JOIN_WAITS:
+        in_time = sp__sock_block(c->sock, deadline) || sp__now() < deadline;
+        break;
+    case JOIN_CREDIT:
+        break;
+    default:
+        return SP_OK; // The caller looks and finds it closed.
+    }
+    SP__TRACE(E12, c, in_time);
+    return credit_leave(c, &w) && !in_time ? SP_ETIMEDOUT : SP_OK;
 }
 
 static int send_fail(struct sp__ctx *c, int err)
@@ -122,17 +150,25 @@ static int send_fail(struct sp__ctx *c, int err)
                             : "timed out, no room");
     case SP_ENOTSUP:
         return sp__fail(err, "send: the protocol \"%s\" only receives", c->sock->protocol->name);
-    default:
+    case SP_ECANCELED:
+        return sp__fail(err, "send: the scope was cancelled");
+    case SP_ESTATE:
+        if ((c->sock->ops->flags & SP_PROTO_REPLIES) != 0) {
+            return sp__fail(err, "send: \"%s\" has no request to answer (receive one first)",
+                            c->sock->protocol->name);
+        }
         return err; // sp__may_block has said why.
+    default:
+        return err;
     }
 }
 
-/// Takes the address of the last request; SP_ESTATE without one.
-static int reply_take(struct sp__ctx *c, sp_msg *m)
+/// Takes the address of the last request. False: there is none.
+static bool reply_take(struct sp__ctx *c, sp_msg *m)
 {
     bool may;
 
-    (void)pthread_mutex_lock(&c->lock);
+    (void)pthread_mutex_lock(&c->rx->lock);
     may = c->may_reply;
     c->may_reply = false;
     if (may) {
@@ -140,10 +176,8 @@ static int reply_take(struct sp__ctx *c, sp_msg *m)
         m->header_len = c->reply_len;
         m->peer = c->reply_peer;
     }
-    (void)pthread_mutex_unlock(&c->lock);
-    return may ? SP_OK
-               : sp__fail(SP_ESTATE, "send: \"%s\" has no request to answer (receive one first)",
-                          c->sock->protocol->name);
+    (void)pthread_mutex_unlock(&c->rx->lock);
+    return may;
 }
 
 /// Begins a new question: the answers to earlier ones mean nothing any more.
@@ -198,7 +232,8 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
                        : SP_EAGAIN;
         }
         deadline = deadline == 0 ? sp__sock_deadline(timeout) : deadline;
-        rc = credit_wait(c, deadline);
+        rc = sp__scope_over();
+        rc = rc == SP_OK ? credit_wait(c, deadline) : rc;
         if (rc < 0) {
             return rc;
         }
@@ -208,19 +243,40 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 /// One reply a request, and requests are bounded: no credit is needed.
 static int send_reply(struct sp__ctx *c, sp_msg *m)
 {
-    int rc = atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED : reply_take(c, m);
-
     sp__msg(m)->cost = 0;
-    return rc < 0 ? rc : 1;
+    return atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED
+           : reply_take(c, m)                                     ? 1
+                                                                  : SP_ESTATE;
+}
+
+/// Posts messages that have their credit to the socket's actor. Returns their bytes.
+static size_t send_post(struct sp__ctx *c, sp_msg **m, int n)
+{
+    uint32_t flags = c->sock->ops->flags;
+    bool keep_header = c->sock->ref.raw || (flags & SP_PROTO_REPLIES) != 0;
+    sp_batch batch = {NULL, NULL, 0};
+    size_t bytes = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (!keep_header) {
+            m[i]->header_len = 0;
+        }
+        if ((flags & SP_PROTO_ASKS) != 0) {
+            question_begin(c, m[i]);
+        }
+        bytes += m[i]->len;
+        sp_batch_push(&batch, m[i]);
+        m[i] = NULL;
+    }
+    sp__post_batch(&c->sock->actor, &c->tx_port, &batch);
+    return bytes;
 }
 
 int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 {
     struct sp__sock *s = c->sock;
     uint32_t flags = s->ops->flags;
-    bool keep_header = s->ref.raw || (flags & SP_PROTO_REPLIES) != 0;
-    sp_batch batch = {NULL, NULL, 0};
-    size_t bytes = 0;
+    size_t bytes;
     int got;
 
     if (n == 0) {
@@ -235,20 +291,68 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
     if (got < 0) {
         return send_fail(c, got);
     }
-    for (int i = 0; i < got; i++) {
-        if (!keep_header) {
-            m[i]->header_len = 0;
-        }
-        if ((flags & SP_PROTO_ASKS) != 0) {
-            question_begin(c, m[i]);
-        }
-        bytes += m[i]->len;
-        sp_batch_push(&batch, m[i]);
-        m[i] = NULL;
-    }
-    sp__post_batch(&s->actor, &c->tx_port, &batch);
+    bytes = send_post(c, m, got);
     sp__cork_sent(&s->actor, (size_t)got, bytes, sp__option(&s->opt.in_place) != 0);
     return got;
+}
+
+/* ------------------------------------------------------------------ Operations */
+
+/// Credit for an operation's message. SP_EAGAIN: it waits, and is no longer ours. Others who wait
+/// come before it, unless it was its turn.
+static int op_credit(struct sp__ctx *c, struct sp__waiter *w, sp_msg *m, bool first)
+{
+    bool mine = first || (atomic_load_explicit(&c->credit, memory_order_relaxed) & 1) == 0;
+
+    for (;; mine = true) {
+        if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+            return SP_ECLOSED;
+        }
+        if (mine && credit_take_many(c, &m, 1) == 1) {
+            return SP_OK;
+        }
+        switch (credit_join(c, w, first)) {
+        case JOIN_WAITS:
+            return SP_EAGAIN;
+        case JOIN_CREDIT:
+            if (!credit_leave(c, w)) {
+                return SP_EAGAIN; // It is its turn already, on another thread.
+            }
+            break;
+        case JOIN_LEFT:
+            return SP_ECANCELED;
+        case JOIN_CLOSED:
+            return SP_ECLOSED;
+        }
+    }
+}
+
+void sp__ctx_send_op(struct sp__ctx *c, struct sp__waiter *w, sp_msg *m, bool first)
+{
+    uint32_t flags = c->sock->ops->flags;
+    int rc = (flags & SP_PROTO_NO_SEND) != 0   ? SP_ENOTSUP
+             : (flags & SP_PROTO_REPLIES) != 0 ? send_reply(c, m)
+                                               : op_credit(c, w, m, first);
+
+    if (rc == SP_EAGAIN) {
+        return;
+    }
+    if (rc >= 0) {
+        (void)send_post(c, &m, 1);
+        rc = SP_OK;
+    }
+    w->over(w, rc, m);
+}
+
+bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w)
+{
+    bool queued;
+
+    (void)pthread_mutex_lock(&c->lock);
+    w->left = true;
+    queued = w->queued;
+    (void)pthread_mutex_unlock(&c->lock);
+    return queued && credit_leave(c, w);
 }
 
 /// Messages from senders, on the socket's actor.
@@ -257,7 +361,7 @@ void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
     struct sp__ctx *c = SP__CONTAINER(port, struct sp__ctx, tx_port);
 
     sp__count(&c->sock->accepted, nodes->n);
-    if (c->sock->state >= SP__SOCK_ENDING) {
+    if (c->sock->state >= SP__SOCK_ENDING || !c->joined) {
         for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
             sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, true);
         }
@@ -266,29 +370,56 @@ void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
     if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0) {
         c->round = sp__msg(nodes->tail)->round;
     }
+    c->sock->pending += nodes->n;
     sp_batch_join(&c->pending, nodes);
     sp__ctx_offer(c);
     sp__sock_settle(c->sock);
 }
 
+/// What the protocol left is offered again, in its turn.
+static void offer_again(struct sp__ctx *c)
+{
+    struct sp__sock *s = c->sock;
+
+    if (c->pending.head == NULL || c->offering) {
+        return;
+    }
+    *(s->offers != NULL ? &s->offers_last->offer_next : &s->offers) = c;
+    s->offers_last = c;
+    c->offer_next = NULL;
+    c->offering = true;
+}
+
+void sp__ctx_requeue(struct sp__ctx *c, sp_batch *unsent)
+{
+    c->sock->pending += unsent->n;
+    sp_batch_join(unsent, &c->pending);
+    sp_batch_join(&c->pending, unsent);
+    offer_again(c);
+}
+
 void sp__ctx_offer(struct sp__ctx *c)
 {
+    size_t n = c->pending.n;
     int64_t before = 0;
 
-    if (c->pending.head == NULL) {
+    if (n == 0) {
         return;
     }
     if (c->sock->ops->window == SP_WINDOW_PIPES) {
+        // The credit comes back when they are written or discarded.
         c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
-        return; // The credit comes back when they are written or discarded.
+    } else {
+        for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+            before += sp__msg(m)->cost;
+        }
+        c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
+        for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+            before -= sp__msg(m)->cost;
+        }
     }
-    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
-        before += sp__msg(m)->cost;
-    }
-    c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
-    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
-        before -= sp__msg(m)->cost;
-    }
+    c->sock->pending -= n - c->pending.n;
+    offer_again(c);
     if (before > 0) {
         sp__ctx_grant(c, before);
     }

@@ -6,6 +6,7 @@
 #include "pipe.h"
 #include "platform.h"
 #include "runtime.h"
+#include "scope.h"
 #include "socket.h"
 
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #define EP_START 1U
 #define EP_CLOSE 2U
 #define EP_READY 4U
+#define EP_ABORT 8U
 
 #define ACCEPT_BURST 16     // connections accepted in one turn
 #define ACCEPT_RETRY_MS 100 // after a lack of fds or memory
@@ -69,7 +71,7 @@ static void ep_destroy(struct sp__object *obj)
 /// code goes alone.
 static void ep_settle(struct sp__ep *ep, int rc, const char *why)
 {
-    struct sp__thread *t = NULL;
+    struct sp__wake wake = {NULL, NULL};
 
     (void)pthread_mutex_lock(&ep->sock->lock);
     if (!ep->settled) {
@@ -77,12 +79,10 @@ static void ep_settle(struct sp__ep *ep, int rc, const char *why)
         ep->result = rc;
         sp__free(ep->cause); // Of an earlier sp_dialer_start.
         ep->cause = why != NULL && why[0] != '\0' ? sp__strdup(why) : NULL;
-        t = sp__waiter_pop(&ep->waiters);
+        wake = sp__waiter_pop(&ep->waiters);
     }
     (void)pthread_mutex_unlock(&ep->sock->lock);
-    if (t != NULL) {
-        sp__thread_wake(t);
-    }
+    sp__wake(wake);
 }
 
 void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what)
@@ -384,6 +384,19 @@ void sp__ep_close_now(struct sp__ep *ep)
     sp__drop(&ep->obj); // The socket's.
 }
 
+/// Who waits for the first attempt does so no more.
+static void dial_abort(struct sp__ep *ep)
+{
+    bool background;
+
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    background = ep->background; // It is connected, or was.
+    (void)pthread_mutex_unlock(&ep->sock->lock);
+    if (ep->pipe != NULL && !background) {
+        sp__pipe_shut(ep->pipe, SP_ECANCELED);
+    }
+}
+
 /// Not any more once the socket lingers: whoever began to wait just before is told so.
 static void start_dialling(struct sp__ep *ep)
 {
@@ -408,6 +421,9 @@ static void ep_on_event(struct sp__event *ev)
     } else {
         if (ep->dialer && (bits & EP_START) != 0 && !ep->running) {
             start_dialling(ep);
+        }
+        if ((bits & EP_ABORT) != 0) {
+            dial_abort(ep);
         }
         if (!ep->dialer && ep->running && ep->sock->state == SP__SOCK_OPEN) {
             accept_now(ep);
@@ -669,26 +685,38 @@ int sp__ep_listen(struct sp__ep *ep)
     return SP_OK;
 }
 
+void sp__ep_abort(struct sp__ep *ep)
+{
+    ep_post(ep, EP_ABORT);
+}
+
 /// Waits for the end of the first attempt; the connect-timeout bounds it.
 static int ep_wait(struct sp__ep *ep)
 {
     struct sp__waiter w = {.thread = sp__self()};
     bool settled;
+    int over = SP_OK;
     int rc;
 
     (void)pthread_mutex_lock(&ep->sock->lock);
-    sp__waiter_add(&ep->waiters, &w);
+    sp__waiter_add(&ep->waiters, &w, false);
     settled = ep->settled;
     while (!settled) {
         (void)pthread_mutex_unlock(&ep->sock->lock);
-        (void)sp__wait(SP__NEVER, 0, false);
+        if (over == SP_OK) {
+            over = sp__scope_over();
+            if (over != SP_OK) {
+                sp__ep_abort(ep);
+            }
+        }
+        (void)sp__wait(over == SP_OK ? sp__scope_deadline() : SP__NEVER, 0, false);
         (void)pthread_mutex_lock(&ep->sock->lock);
         settled = ep->settled;
     }
     if (w.queued) {
         sp__waiter_remove(&ep->waiters, &w);
     }
-    rc = ep->result;
+    rc = ep->result == SP_ECANCELED && over != SP_OK ? over : ep->result;
     if (rc < 0) {
         (void)sp__fail(rc, "dial %s: %s%s%s", ep->url, ep->cause != NULL ? ep->cause : "",
                        ep->cause != NULL ? ": " : "", sp_strerror(rc));
@@ -717,6 +745,30 @@ int sp__ep_dial(struct sp__ep *ep, bool wait)
     if (rc < 0) {
         ep_again(ep);
     }
+    return rc;
+}
+
+int sp__ep_dial_op(struct sp__ep *ep, struct sp__waiter *w)
+{
+    int rc = ep_begin(ep, true);
+
+    if (rc == SP_OK) {
+        (void)pthread_mutex_lock(&ep->sock->lock);
+        sp__waiter_add(&ep->waiters, w, false);
+        (void)pthread_mutex_unlock(&ep->sock->lock);
+        ep_post(ep, EP_START);
+    }
+    return rc;
+}
+
+int sp__ep_dial_result(struct sp__ep *ep)
+{
+    int rc;
+
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    rc = ep->result;
+    ep->started = rc == SP_OK;
+    (void)pthread_mutex_unlock(&ep->sock->lock);
     return rc;
 }
 

@@ -48,12 +48,24 @@ void sp__object_init(struct sp__object *obj, enum sp__kind kind,
     atomic_init(&obj->refs, 1);
     obj->destroy = destroy;
     SP__TRACE(F0, obj, kind);
-    atomic_fetch_add_explicit(&retired.count, 1, memory_order_relaxed);
+    if (kind != SP__KIND_NONE) {
+        sp__objects_count(true);
+    }
+}
+
+void sp__objects_count(bool more)
+{
+    if (more) {
+        atomic_fetch_add_explicit(&retired.count, 1, memory_order_relaxed);
+    } else {
+        // Release: what was done to it; pairs with the acquire in sp__objects.
+        atomic_fetch_sub_explicit(&retired.count, 1, memory_order_release);
+    }
 }
 
 unsigned sp__objects(void)
 {
-    return atomic_load_explicit(&retired.count, memory_order_relaxed);
+    return atomic_load_explicit(&retired.count, memory_order_acquire);
 }
 
 /// Whether some thread's call uses the object. Sequentially consistent, against the publication in
@@ -97,12 +109,16 @@ void sp__reclaim(void)
     (void)pthread_mutex_unlock(&retired.lock);
     while (dead != NULL) {
         struct sp__object *obj = dead;
+        bool counted;
 
         dead = obj->retired;
         atomic_fetch_sub_explicit(&retired.listed, 1, memory_order_relaxed);
         SP__TRACE(F14, obj, 0);
+        counted = obj->kind != SP__KIND_NONE;
         obj->destroy(obj);
-        atomic_fetch_sub_explicit(&retired.count, 1, memory_order_relaxed);
+        if (counted) {
+            sp__objects_count(false);
+        }
     }
 }
 
@@ -293,6 +309,15 @@ void sp__leave(void)
         SP__TRACE(F21, t, 0);
         sp__reclaim();
     }
+}
+
+struct sp__object *sp__handle_peek(uint64_t id)
+{
+    struct slot *s = id != 0 ? slot_at((uint32_t)id) : NULL;
+    // Acquire: as in sp__enter.
+    struct sp__object *obj = s != NULL ? atomic_load_explicit(&s->obj, memory_order_acquire) : NULL;
+
+    return obj != NULL && atomic_load_explicit(&s->id, memory_order_acquire) == id ? obj : NULL;
 }
 
 void sp__handles_reset(void)

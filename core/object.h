@@ -36,6 +36,7 @@ struct sp__object {
     struct sp__object *retired; ///< list of those that wait for a hazard to go
 };
 
+/// One of SP__KIND_NONE is the user's by its address, and may outlive the runtime.
 void sp__object_init(struct sp__object *obj, enum sp__kind kind,
                      void (*destroy)(struct sp__object *obj));
 
@@ -62,11 +63,15 @@ bool sp__handle_close(struct sp__object *obj);
 /// detail.
 int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj);
 void sp__leave(void);
+/// What a handle leads to, without protection: only for objects whose memory stays what it is.
+/// NULL: it is not valid. Async-signal-safe.
+struct sp__object *sp__handle_peek(uint64_t id);
 
 /// Destroys what is retired and free of hazards.
 void sp__reclaim(void);
-/// How many objects are not destroyed yet.
+/// How many objects are not destroyed yet, of those with a handle, and what else was counted.
 unsigned sp__objects(void);
+void sp__objects_count(bool more);
 
 /// No handle is valid any more: begin again with the first slot. Generations go on, so that old
 /// handles stay closed.

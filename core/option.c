@@ -18,12 +18,17 @@ struct core_option {
     int64_t max;
 };
 
+#define CTX(field) offsetof(struct sp__ctx_options, field)
 #define SOCK(field) offsetof(struct sp__sock_options, field)
 #define EP(field) offsetof(struct sp__ep_options, field)
 
+/// Of contexts; on a socket, its own context's, which others begin with.
+static const struct core_option ctx_options[] = {
+    {"recv-timeout", CTX(recv_timeout), -1, INT32_MAX},
+    {"send-timeout", CTX(send_timeout), -1, INT32_MAX},
+};
+
 static const struct core_option sock_options[] = {
-    {"recv-timeout", SOCK(recv_timeout), -1, INT32_MAX},
-    {"send-timeout", SOCK(send_timeout), -1, INT32_MAX},
     {"recv-buffer", SOCK(recv_buffer), 0, 8192},
     {"send-buffer", SOCK(send_buffer), 0, 8192},
     {"queue-bytes-max", SOCK(queue_bytes), 1, INT64_MAX / 65536},
@@ -86,7 +91,9 @@ static bool find_plugin(const struct plugin_options *options, const char *name, 
         const char *entry = (const char *)options->table + i * options->size;
         const sp_option *o = (const sp_option *)(const void *)entry;
 
-        if (strcmp(o->name, name) == 0) {
+        // On a context there is only what each of them has.
+        if (strcmp(o->name, name) == 0 &&
+            (options->base != NULL || (o->flags & SP_OPTION_CTX) != 0)) {
             out->at = (char *)((o->flags & SP_OPTION_CTX) != 0 ? options->ctx : options->base) +
                       o->offset;
             out->type = o->type;
@@ -103,6 +110,7 @@ static bool find_plugin(const struct plugin_options *options, const char *name, 
 struct target {
     struct sp__object *obj;
     struct sp__sock *sock;
+    struct sp__ctx *ctx;   ///< NULL: neither a context nor a socket
     struct sp__ep *ep;     ///< NULL: not an endpoint
     struct sp__pipe *pipe; ///< NULL: not a pipe
 };
@@ -121,17 +129,22 @@ static int target_enter(uint64_t id, const char *name, struct target *t)
     }
     switch (t->obj->kind) {
     case SP__KIND_SOCKET:
-        t->sock = SP__CONTAINER(t->obj, struct sp__sock, obj);
+    case SP__KIND_CTX:
+        t->ctx = sp__ctx_of(t->obj);
+        t->sock = t->ctx->sock;
         break;
     case SP__KIND_DIALER:
     case SP__KIND_LISTENER:
         t->ep = SP__CONTAINER(t->obj, struct sp__ep, obj);
         t->sock = t->ep->sock;
         break;
-    default:
+    case SP__KIND_PIPE:
         t->pipe = SP__CONTAINER(t->obj, struct sp__pipe, obj);
         t->sock = t->pipe->sock;
         break;
+    default:
+        sp__leave();
+        return sp__fail(SP_EINVAL, "option \"%s\": this kind of handle has none", name);
     }
     return SP_OK;
 }
@@ -153,7 +166,14 @@ static bool target_find(const struct target *t, const char *name, struct place *
     }
     plugin = (struct plugin_options){t->sock->ops->options, t->sock->ops->option_count,
                                      t->sock->ops->option_size, t->sock->ref.state,
-                                     t->sock->ctx.ref.state};
+                                     t->ctx->ref.state};
+    if (find_core(ctx_options, COUNT(ctx_options), &t->ctx->opt, name, out)) {
+        return true;
+    }
+    if (t->obj->kind == SP__KIND_CTX) {
+        plugin.base = NULL;
+        return find_plugin(&plugin, name, out);
+    }
     return find_core(sock_options, COUNT(sock_options), &t->sock->opt, name, out) ||
            find_core(ep_options, COUNT(ep_options), &t->sock->opt.ep, name, out) ||
            find_plugin(&plugin, name, out);
@@ -207,11 +227,10 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
 
 /* ------------------------------------------------------------------ Integers */
 
-/// Under the lock. `grant`: credit that the senders get because of it.
-static int set_int(const struct target *t, const char *name, int64_t value, int64_t *grant)
+/// Under the lock.
+static int set_int(const struct target *t, const char *name, int64_t value)
 {
     struct place p = {0};
-    int64_t old;
     int rc = target_writable(t, name, SP_OPTION_INT, &p);
 
     if (rc < 0) {
@@ -225,16 +244,15 @@ static int set_int(const struct target *t, const char *name, int64_t value, int6
         return sp__fail(SP_EINVAL, "option \"%s\": %" PRId64 " is not in %" PRId64 "…%" PRId64,
                         name, value, p.min, p.max);
     }
-    old = __atomic_exchange_n((int64_t *)p.at, value, __ATOMIC_RELAXED);
-    if (p.at == &t->sock->opt.send_buffer && t->sock->ops->window == SP_WINDOW_OPEN) {
-        *grant = (value > 0 ? value : 1) - (old > 0 ? old : 1);
+    __atomic_store_n((int64_t *)p.at, value, __ATOMIC_RELAXED);
+    if (p.at == &t->sock->opt.send_buffer) {
+        sp__post(&t->sock->window_ev);
     }
     return SP_OK;
 }
 
 int sp_set_int(uint64_t id, const char *name, int64_t value)
 {
-    int64_t grant = 0;
     struct target t;
     int rc = target_enter(id, name, &t);
 
@@ -242,11 +260,9 @@ int sp_set_int(uint64_t id, const char *name, int64_t value)
         return rc;
     }
     (void)pthread_mutex_lock(&t.sock->lock);
-    rc = set_int(&t, name, value, &grant);
+    rc = set_int(&t, name, value);
     (void)pthread_mutex_unlock(&t.sock->lock);
-    if (grant != 0) {
-        sp__ctx_grant(&t.sock->ctx, grant);
-    }
+    sp__run_here(sp__option(&t.sock->opt.in_place) != 0);
     sp__leave();
     return rc;
 }
@@ -275,8 +291,8 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
     if (t->pipe != NULL) {
         return pipe_get_int(t, name, value);
     }
-    if (t->ep == NULL && t->pipe == NULL && strcmp(name, "recv-next-size") == 0) {
-        return sp__ctx_next_size(&t->sock->ctx, value);
+    if (t->ctx != NULL && strcmp(name, "recv-next-size") == 0) {
+        return sp__ctx_next_size(t->ctx, value);
     }
     if (t->ep != NULL && strcmp(name, "bound-port") == 0) {
         (void)pthread_mutex_lock(&t->sock->lock);
@@ -324,7 +340,7 @@ static int set_str(const struct target *t, const char *name, const char *value)
     struct place p = {0};
     int rc;
 
-    if (t->ep == NULL && t->pipe == NULL && strcmp(name, "name") == 0) {
+    if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
         return set_text(t->sock->name, sizeof(t->sock->name), name, value);
     }
     rc = target_writable(t, name, SP_OPTION_STR, &p);
@@ -366,7 +382,7 @@ static const char *find_text(const struct target *t, const char *name)
             sp__listening(t->ep)->bound.local[0] != '\0') {
             return sp__listening(t->ep)->bound.local;
         }
-    } else if (strcmp(name, "name") == 0) {
+    } else if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
         return t->sock->name;
     }
     return target_find(t, name, &p) && p.type == SP_OPTION_STR ? p.at : NULL;
@@ -420,6 +436,7 @@ int sp_get_str(uint64_t id, const char *name, char *buf, size_t *cap)
 /* ------------------------------------------------------------------ Bytes */
 
 struct bytes_args {
+    struct sp__ctx *ctx;
     const char *name;
     const void *p;
     size_t n;
@@ -429,14 +446,14 @@ static int set_bytes_now(struct sp__sock *s, void *arg)
 {
     struct bytes_args *a = arg;
 
-    return s->state < SP__SOCK_ENDING
-               ? s->ops->on_option(s->ref.state, &s->ctx.ref, a->name, a->p, a->n)
+    return s->state < SP__SOCK_ENDING && a->ctx->joined
+               ? s->ops->on_option(s->ref.state, &a->ctx->ref, a->name, a->p, a->n)
                : SP_ECLOSED;
 }
 
 int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
 {
-    struct bytes_args args = {name, p, n};
+    struct bytes_args args = {NULL, name, p, n};
     struct place place = {0};
     struct target t;
     int rc = target_enter(id, name, &t);
@@ -449,6 +466,7 @@ int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
                             : target_writable(&t, name, SP_OPTION_BYTES, &place);
     (void)pthread_mutex_unlock(&t.sock->lock);
     if (rc == SP_OK) {
+        args.ctx = t.ctx; // Bytes are options of protocols only.
         rc = sp__sock_call(t.sock, &t.sock->actor, set_bytes_now, &args);
         rc = rc < 0 ? sp__fail_code(rc, "option \"%s\"", name) : rc;
     }

@@ -70,7 +70,7 @@ static void pipe_join(struct sp__pipe *p)
     }
     if (atomic_fetch_add_explicit(&s->peers, 1, memory_order_relaxed) == 0 &&
         s->ops->window == SP_WINDOW_PEER) {
-        sp__ctx_grant(&s->ctx, 1);
+        sp__sock_grant(s, 1);
     }
     if (s->ops->window == SP_WINDOW_PIPES) {
         sp__ctx_grant(&s->ctx, p->cap);
@@ -148,8 +148,7 @@ static void pipe_return_unsent(struct sp__pipe *p)
     SP__TRACE(H12, p, p->txq.n);
     memset(&p->txq, 0, sizeof(p->txq));
     if ((s->ops->flags & SP_PROTO_REQUEUE) != 0 && s->state < SP__SOCK_ENDING) {
-        sp_batch_join(&unsent, &s->ctx.pending);
-        s->ctx.pending = unsent;
+        sp__ctx_requeue(&s->ctx, &unsent);
         s->tx_again = true;
         return;
     }
@@ -169,7 +168,7 @@ static void pipe_gone(struct sp__pipe *p)
         s->ops->pipe_del(s->ref.state, &p->ref);
         if (atomic_fetch_sub_explicit(&s->peers, 1, memory_order_relaxed) == 1 &&
             s->ops->window == SP_WINDOW_PEER) {
-            sp__ctx_grant(&s->ctx, -1);
+            sp__sock_grant(s, -1);
         }
         if (s->ops->window == SP_WINDOW_PIPES) {
             sp__ctx_grant(&s->ctx, -(int64_t)p->cap);

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "error.h"
 #include "log.h"
+#include "op.h"
 #include "platform.h"
 #include "pool.h"
 #include "registry_list.h"
@@ -176,6 +177,9 @@ static void runtime_close_all(void)
 {
     struct sp__object *obj;
     struct sp__object *list = NULL;
+
+    sp__scopes_close();
+    sp__ops_close();
 
     for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
         struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);

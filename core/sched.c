@@ -8,6 +8,7 @@
 #include "cork.h"
 #include "log.h"
 #include "platform.h"
+#include "scope.h"
 #include "spin.h"
 #include "timer.h"
 
@@ -503,6 +504,7 @@ static void sched_polled(struct sp__thread *t, const struct sp__ready *ready, in
     }
     SP__TRACE(B12, t, 0);
     (void)sp__timers_fire(sp__now());
+    sp__scopes_tend();
     (void)pthread_mutex_lock(&sched.lock);
     sched.poller_busy = false;
     sched.poller_asleep = false;

@@ -149,9 +149,45 @@ static void sock_offer_paused(struct sp__sock *s)
     }
 }
 
+void sp__sock_grant(struct sp__sock *s, int64_t credit)
+{
+    sp__ctx_grant(&s->ctx, credit);
+    for (struct sp__ctx *c = s->ctxs; c != NULL; c = c->next) {
+        sp__ctx_grant(c, credit);
+    }
+}
+
+/// "send-buffer" was set: that many messages of each context may be on their way to the protocol.
+static void sock_on_window(struct sp__event *ev)
+{
+    struct sp__sock *s = SP__CONTAINER(ev, struct sp__sock, window_ev);
+    int64_t room = sp__option(&s->opt.send_buffer);
+    int64_t more = (room > 0 ? room : 1) - s->window;
+
+    if (s->ops->window == SP_WINDOW_OPEN) {
+        s->window += more;
+        sp__sock_grant(s, more);
+    }
+}
+
+/// Offers what contexts hold, each once, in turn.
+static void sock_offer_pending(struct sp__sock *s)
+{
+    struct sp__ctx *list = s->offers;
+
+    s->offers = NULL;
+    while (list != NULL) {
+        struct sp__ctx *c = list;
+
+        list = c->offer_next;
+        c->offering = false;
+        sp__ctx_offer(c);
+    }
+}
+
 static bool sock_flushed(struct sp__sock *s)
 {
-    if (s->ctx.pending.head != NULL) {
+    if (s->pending > 0) {
         return false;
     }
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
@@ -191,17 +227,15 @@ static void sock_end(struct sp__sock *s)
 /// It is closed, and the user's function will not be called again.
 static void sock_closed(struct sp__sock *s)
 {
-    struct sp__thread *t;
+    struct sp__wake wake;
 
     do {
         (void)pthread_mutex_lock(&s->lock);
         s->done = true;
-        t = sp__waiter_pop(&s->closers);
+        wake = sp__waiter_pop(&s->closers);
         (void)pthread_mutex_unlock(&s->lock);
-        if (t != NULL) {
-            sp__thread_wake(t);
-        }
-    } while (t != NULL);
+        sp__wake(wake);
+    } while (sp__wakes(wake));
     sp__drop(&s->obj); // Its own first reference.
 }
 
@@ -215,8 +249,10 @@ static void sock_on_end(struct sp__event *ev)
 static void sock_done(struct sp__sock *s)
 {
     s->state = SP__SOCK_DONE;
-    sp__ctx_purge(&s->ctx);
-    s->ops->ctx_close(s->ref.state, &s->ctx.ref);
+    for (struct sp__ctx *c = s->ctxs; c != NULL; c = c->next) {
+        sp__ctx_end(c);
+    }
+    sp__ctx_end(&s->ctx);
     sp__host_timers_cancel(s->timers);
     if (s->told) {
         sp__post(&s->end_ev);
@@ -234,7 +270,7 @@ void sp__sock_settle(struct sp__sock *s)
     while (s->tx_again || s->rx_again) {
         if (s->tx_again) {
             s->tx_again = false;
-            sp__ctx_offer(&s->ctx);
+            sock_offer_pending(s);
         }
         if (s->rx_again) {
             s->rx_again = false;
@@ -242,8 +278,13 @@ void sp__sock_settle(struct sp__sock *s)
         }
     }
     sp__pipes_out(s);
-    sp__ctx_publish(&s->ctx);
-    atomic_store_explicit(&s->pending_depth, s->ctx.pending.n, memory_order_relaxed);
+    while (s->publishes != NULL) {
+        struct sp__ctx *c = s->publishes;
+
+        s->publishes = c->publish_next;
+        sp__ctx_publish(c);
+    }
+    atomic_store_explicit(&s->pending_depth, s->pending, memory_order_relaxed);
     s->settling = false;
     if (s->state == SP__SOCK_LINGERING && sock_flushed(s)) {
         sock_end(s);
@@ -263,6 +304,7 @@ static void sock_on_close(struct sp__event *ev)
         return;
     }
     s->state = SP__SOCK_LINGERING;
+    sp__ctxs_shut(s);
     if (s->linger_ms == 0) {
         sock_end(s);
     } else {
@@ -316,7 +358,7 @@ void sp__sock_wait(struct sp__sock *s)
     (void)pthread_mutex_lock(&s->lock);
     done = s->done;
     if (!done) {
-        sp__waiter_add(&s->closers, &w);
+        sp__waiter_add(&s->closers, &w, false);
     }
     while (!done) {
         (void)pthread_mutex_unlock(&s->lock);
@@ -393,8 +435,8 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
 
 static void sock_defaults(struct sp__sock *s)
 {
-    s->opt.recv_timeout = -1;
-    s->opt.send_timeout = -1;
+    s->ctx.opt.recv_timeout = -1;
+    s->ctx.opt.send_timeout = -1;
     s->opt.recv_buffer = 128;
     s->opt.send_buffer = 128;
     s->opt.queue_bytes = 4 << 20;
@@ -423,7 +465,7 @@ static void sock_name(struct sp__sock *s)
     uuid_unparse_lower(id, s->name);
 }
 
-static void protocol_defaults(struct sp__sock *s, void *state, uint32_t ctx)
+void sp__sock_defaults(struct sp__sock *s, void *state, uint32_t ctx)
 {
     for (size_t i = 0; i < s->ops->option_count; i++) {
         const sp_option *o = (const sp_option *)(const void *)((const char *)s->ops->options +
@@ -477,18 +519,20 @@ static int sock_init(struct sp__sock *s)
     sp__actor_init(&s->user, &s->obj, true);
     sp__event_init(&s->close_ev, &s->actor, NULL, sock_on_close);
     sp__event_init(&s->end_ev, &s->user, NULL, sock_on_end);
+    sp__event_init(&s->window_ev, &s->actor, NULL, sock_on_window);
     sp__timer_init(&s->linger, &s->actor, &s->obj, sock_on_linger);
     sock_defaults(s);
     sock_name(s);
-    protocol_defaults(s, s->ref.state, 0);
-    protocol_defaults(s, s->ctx.ref.state, SP_OPTION_CTX);
-    rc = sp__ctx_init(&s->ctx, s, s->ctx.ref.state);
+    sp__sock_defaults(s, s->ref.state, 0);
+    sp__sock_defaults(s, s->ctx.ref.state, SP_OPTION_CTX);
+    s->window = s->opt.send_buffer;
+    rc = sp__ctx_init(&s->ctx, s, &s->obj, s->ctx.ref.state);
     if (rc == SP_OK) {
         rc = s->ops->init(s->ref.state, &sp__host, &s->ref);
     }
     if (rc == SP_OK) {
         s->inited = true;
-        rc = s->ops->ctx_open(s->ref.state, &s->ctx.ref);
+        rc = sp__ctx_join(&s->ctx);
     }
     return rc;
 }

@@ -15,7 +15,9 @@
 #include "object.h"
 #include "registry.h"
 #include "sched.h"
+#include "scope.h"
 #include "timer.h"
+#include "waiter.h"
 
 #include <sp/plugin.h>
 #include <sp/sp.h>
@@ -38,18 +40,6 @@ static inline uint64_t sp__counted(const sp__counter *c)
     return atomic_load_explicit((sp__counter *)(uintptr_t)c, memory_order_relaxed);
 }
 
-/// A thread that waits for something; on its stack, in a list under that thing's lock.
-struct sp__waiter {
-    struct sp__waiter *next;
-    struct sp__thread *thread;
-    bool queued;
-};
-
-void sp__waiter_add(struct sp__waiter **list, struct sp__waiter *w);
-void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w);
-/// Takes the first out of the list; its thread is to be woken after the lock is gone. NULL: none.
-struct sp__thread *sp__waiter_pop(struct sp__waiter **list);
-
 /// Where a plugin's state of `size` bytes can begin from `at` on. A type that has to stand at a
 /// multiple of 16 has a multiple of 16 as its size.
 static inline size_t sp__place(size_t at, size_t size)
@@ -61,11 +51,21 @@ static inline size_t sp__place(size_t at, size_t size)
 
 /* ------------------------------------------------------------------ Contexts */
 
-/// A context: where an application sends and receives. Every socket has one of its own.
+struct sp__ctx_options {
+    int64_t recv_timeout;
+    int64_t send_timeout;
+};
+
+/// A context: where an application sends and receives. Every socket has one of its own; a protocol
+/// may allow more (ctx_open.c). Those that answer (SP_PROTO_REPLIES) share the queue of the
+/// socket's own, and its lock.
 struct sp__ctx {
     sp_ctx_ref ref;
     struct sp__sock *sock;
-    struct sp__port tx_port; ///< messages from senders to the socket's actor
+    struct sp__ctx *rx;         ///< whose queue it receives from
+    struct sp__object *owner;   ///< lives as long as it: the socket, or the context's own object
+    struct sp__port tx_port;    ///< messages from senders to the socket's actor
+    struct sp__ctx_options opt; ///< single fields, relaxed
 
     // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went
     // away.
@@ -75,6 +75,11 @@ struct sp__ctx {
     sp_batch pending;   ///< accepted, not taken by the protocol
     sp_batch delivered; ///< by the protocol, not published yet
     uint32_t round;     ///< the question that is being asked (SP_PROTO_ASKS)
+    bool joined;        ///< the protocol knows it
+    bool offering;      ///< in the socket's list of those with something in `pending`
+    struct sp__ctx *offer_next;
+    struct sp__ctx *publish_next; ///< of those with something in `delivered`
+    struct sp__ctx *next;         ///< of the socket; written under sock->lock
 
     // From the actor to receivers: NULL, the mark RX_WAITING, or a list, newest first (as an
     // actor's inbox).
@@ -101,7 +106,10 @@ struct sp__ctx {
     sp__counter stale;   ///< answers to an earlier question that receivers found
 };
 
-int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, void *state);
+/// `owner` is the object that contains it. From then on the socket's actor sees to it with
+/// sp__ctx_join, in which the senders get their first credit.
+int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, struct sp__object *owner, void *state);
+int sp__ctx_join(struct sp__ctx *c);
 void sp__ctx_fini(struct sp__ctx *c);
 
 /// Send and receive, waiting for at most `timeout` ms (-1: for ever) if need be. Return how many,
@@ -113,10 +121,32 @@ ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t time
 /// Length of the next message; SP_EAGAIN: there is none.
 int sp__ctx_next_size(struct sp__ctx *c, int64_t *size);
 
+/// Send or receive for an operation: end it now (`w->over`), or put it into the list of those who
+/// wait, at its head if it was its turn. What was sent is posted only: sp__run_here. [any]
+void sp__ctx_send_op(struct sp__ctx *c, struct sp__waiter *w, sp_msg *m, bool first);
+struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool first);
+/// Cancel it: it joins no more. True: it was waiting, and is the caller's to end; else who has it
+/// ends it. `next` is to be woken.
+bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w);
+bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake *next);
+
 /// No more sending and receiving: everybody who waits returns SP_ECLOSED. [any]
 void sp__ctx_shut(struct sp__ctx *c);
 /// Drops what is queued in either direction, counted. The socket's actor.
 void sp__ctx_purge(struct sp__ctx *c);
+/// The same, and the protocol knows it no more. Once, the socket's actor.
+void sp__ctx_end(struct sp__ctx *c);
+/// Closes all contexts of a socket but its own. The socket's actor.
+void sp__ctxs_shut(struct sp__sock *s);
+/// A context, or a socket's own. NULL: it is neither. Enter: as sp__enter.
+struct sp__ctx *sp__ctx_of(struct sp__object *obj);
+int sp__ctx_enter(uint64_t id, struct sp__ctx **c);
+
+/// The time-out of a call, ms.
+static inline int64_t sp__timeout(const int64_t *option, int flags)
+{
+    return (flags & SP_NONBLOCK) != 0 ? 0 : sp_option_load(option);
+}
 
 /// Gives senders credit, or takes it away. [any]
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
@@ -124,8 +154,10 @@ void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
 int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m);
 void sp__ctx_fail(struct sp__ctx *c, int err);
 void sp__ctx_publish(struct sp__ctx *c);
-/// Offers the protocol what it did not take. The socket's actor.
+/// Offers the protocol what it did not take. The socket's actor, as below.
 void sp__ctx_offer(struct sp__ctx *c);
+/// Puts what was not written in front of what the protocol did not take.
+void sp__ctx_requeue(struct sp__ctx *c, sp_batch *unsent);
 
 /* ------------------------------------------------------------------ Pipes */
 
@@ -377,6 +409,13 @@ int sp__ep_new(uint64_t *id, struct sp__sock *s, const char *url, bool dialer);
 /// Starts it: binds here and now, or dials. `wait`: until the first connection is there, or fails.
 int sp__ep_listen(struct sp__ep *ep);
 int sp__ep_dial(struct sp__ep *ep, bool wait);
+/// Dials for an operation: its turn comes when the first attempt is over. SP_ESTATE: started.
+int sp__ep_dial_op(struct sp__ep *ep, struct sp__waiter *w);
+/// … then this is how it ended, and without success it may be started again.
+int sp__ep_dial_result(struct sp__ep *ep);
+/// Gives the first attempt up, if it is still under way: it ends with SP_ECANCELED. Posts only.
+/// [any]
+void sp__ep_abort(struct sp__ep *ep);
 /// Closes it; from a callback soon. [any]
 void sp__ep_close(struct sp__ep *ep);
 void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below
@@ -392,8 +431,6 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up);
 /* ------------------------------------------------------------------ Sockets */
 
 struct sp__sock_options {
-    int64_t recv_timeout;
-    int64_t send_timeout;
     int64_t recv_buffer;
     int64_t send_buffer;
     int64_t queue_bytes;
@@ -416,7 +453,7 @@ struct sp__sock {
     struct sp__sock_options opt; ///< single fields, relaxed
     struct sp__actor actor;
     struct sp__actor user;
-    struct sp__ctx ctx; ///< the socket's own
+    struct sp__ctx ctx; ///< the socket's own; the others are in its list
 
     // The socket's actor.
     enum sp__sock_state state;
@@ -425,11 +462,17 @@ struct sp__sock {
     size_t linked; ///< pipes in the hash
     struct sp__pipe *paused_head;
     struct sp__pipe *paused_tail;
-    struct sp__pipe *outs; ///< pipes to which this visit sent something
-    bool last_offer;       ///< what a gone pipe left is offered, beyond the queue's size
-    bool rx_full;          ///< a deliver found no room since the last look
-    bool tx_again;         ///< offer what is pending
-    bool rx_again;         ///< offer what is held
+    struct sp__pipe *outs;       ///< pipes to which this visit sent something
+    struct sp__ctx *offers;      ///< contexts with something in `pending`, in turn
+    struct sp__ctx *offers_last; ///< of these; if there are any
+    size_t pending;              ///< messages in `pending` of all contexts
+    struct sp__ctx *publishes;   ///< … in `delivered`
+    int64_t window;              ///< credit that each context was given (SP_WINDOW_OPEN)
+    struct sp__event window_ev;  ///< "send-buffer" was set
+    bool last_offer;             ///< what a gone pipe left is offered, beyond the queue's size
+    bool rx_full;                ///< a deliver found no room since the last look
+    bool tx_again;               ///< offer what is pending
+    bool rx_again;               ///< offer what is held
     bool settling;
     bool inited;
     unsigned shaking;
@@ -445,7 +488,11 @@ struct sp__sock {
     atomic_bool watched; ///< there is a function for pipe events
     atomic_bool polls;   ///< it has, or had, descriptors in the readiness set
     pthread_mutex_t lock;
-    struct sp__pipe *pipes;          ///< under the lock
+    struct sp__pipe *pipes; ///< under the lock
+    struct sp__ctx *ctxs;   ///< under the lock; without the socket's own
+    uint64_t ctxs_entered;  ///< … counters of those that are gone
+    uint64_t ctxs_taken;
+    uint64_t ctxs_stale;
     struct sp__ep *eps;              ///< under the lock
     char name[64];                   ///< under the lock
     struct sp__object *next_closing; ///< sp_fini's list
@@ -487,6 +534,11 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
 /// end of lingering.
 void sp__sock_settle(struct sp__sock *s);
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
+/// Gives every context credit, or takes it away.
+void sp__sock_grant(struct sp__sock *s, int64_t credit);
+/// Writes the defaults of the protocol's options: those of the socket, or with SP_OPTION_CTX those
+/// of a context.
+void sp__sock_defaults(struct sp__sock *s, void *state, uint32_t ctx);
 struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id);
 void sp__sock_link(struct sp__sock *s, struct sp__pipe *p);
 void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p);
@@ -500,7 +552,10 @@ static inline int64_t sp__option(const int64_t *field)
 /// When a wait ends that begins now.
 static inline int64_t sp__sock_deadline(int64_t timeout)
 {
-    return timeout < 0 ? SP__NEVER : sp__now() + timeout * SP__MS;
+    int64_t scope = sp__scope_deadline();
+    int64_t own = timeout < 0 ? SP__NEVER : sp__now() + timeout * SP__MS;
+
+    return own < scope ? own : scope;
 }
 
 /// Waits for messages or credit, see sp__wait. What descriptors have no part in is not polled for.

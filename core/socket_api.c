@@ -293,11 +293,6 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
 
 /* ------------------------------------------------------------------ Messages */
 
-static int64_t timeout_of(const int64_t *timeout, int flags)
-{
-    return (flags & SP_NONBLOCK) != 0 ? 0 : sp__option(timeout);
-}
-
 int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
 {
     struct sp__sock *sock = NULL;
@@ -312,7 +307,7 @@ int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
         }
     }
     if (rc == SP_OK) {
-        rc = sp__ctx_send(&sock->ctx, m, n, timeout_of(&sock->opt.send_timeout, flags));
+        rc = sp__ctx_send(&sock->ctx, m, n, sp__timeout(&sock->ctx.opt.send_timeout, flags));
     }
     sp__leave();
     return rc;
@@ -343,7 +338,7 @@ int sp_send(sp_socket s, const void *data, size_t len, int flags)
         rc = sp__fail_code(SP_ENOMEM, "send: message of %zu bytes", len);
     } else {
         memcpy(m->data, len > 0 ? data : "", len);
-        rc = sp__ctx_send(&sock->ctx, &m, 1, timeout_of(&sock->opt.send_timeout, flags));
+        rc = sp__ctx_send(&sock->ctx, &m, 1, sp__timeout(&sock->ctx.opt.send_timeout, flags));
         sp__msg_release(m); // NULL if it was sent.
     }
     sp__leave();
@@ -362,7 +357,7 @@ int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
     if (rc != SP_OK) {
         return rc;
     }
-    rc = sp__ctx_recv(&sock->ctx, m, n, timeout_of(&sock->opt.recv_timeout, flags));
+    rc = sp__ctx_recv(&sock->ctx, m, n, sp__timeout(&sock->ctx.opt.recv_timeout, flags));
     sp__leave();
     return rc;
 }
@@ -386,7 +381,7 @@ ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags)
     if (rc != SP_OK) {
         return rc;
     }
-    rc = sp__ctx_recv_into(&sock->ctx, buf, cap, timeout_of(&sock->opt.recv_timeout, flags));
+    rc = sp__ctx_recv_into(&sock->ctx, buf, cap, sp__timeout(&sock->ctx.opt.recv_timeout, flags));
     sp__leave();
     return rc;
 }

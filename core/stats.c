@@ -86,6 +86,17 @@ static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counte
     return sum;
 }
 
+/// A counter of all contexts, `gone` being what it was of those that are closed.
+static uint64_t add_up(const struct sp__sock *s, size_t counter, uint64_t gone)
+{
+    uint64_t sum = gone + sp__counted((const void *)((const char *)&s->ctx + counter));
+
+    for (const struct sp__ctx *c = s->ctxs; c != NULL; c = c->next) {
+        sum += sp__counted((const void *)((const char *)c + counter));
+    }
+    return sum;
+}
+
 /// The two equations (architecture, rule 9), with what is queued as the rest that is neither
 /// written nor dropped.
 static void add_totals(struct sp__json *o, struct sp__sock *s)
@@ -106,7 +117,7 @@ static void add_totals(struct sp__json *o, struct sp__sock *s)
     add(o, "tx_accepted", sp__counted(&s->accepted));
     add(o, "tx_copies", sp__counted(&s->copies));
     add(o, "rx_received", sp__counted(&s->received));
-    add(o, "rx_delivered", sp__counted(&s->ctx.taken));
+    add(o, "rx_delivered", add_up(s, offsetof(struct sp__ctx, taken), s->ctxs_taken));
 }
 
 static void add_queues(struct sp__json *o, struct sp__sock *s)
@@ -118,7 +129,9 @@ static void add_queues(struct sp__json *o, struct sp__sock *s)
     }
     add(o, "tx_queued", pipes + sp__counted(&s->pending_depth));
     add(o, "rx_queued",
-        sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale) +
+        add_up(s, offsetof(struct sp__ctx, entered), s->ctxs_entered) -
+            add_up(s, offsetof(struct sp__ctx, taken), s->ctxs_taken) -
+            add_up(s, offsetof(struct sp__ctx, stale), s->ctxs_stale) +
             sp__counted(&s->held_depth));
 }
 
@@ -134,7 +147,8 @@ static void add_sock(struct sp__json *o, struct sp__sock *s)
     add(o, "reject", sp__counted(&s->rejected));
     add_totals(o, s);
     (void)add_drops(o, "tx_drops", s->drops_out, 0);
-    (void)add_drops(o, "rx_drops", s->drops_in, sp__counted(&s->ctx.stale));
+    (void)add_drops(o, "rx_drops", s->drops_in,
+                    add_up(s, offsetof(struct sp__ctx, stale), s->ctxs_stale));
     add_queues(o, s);
     list = sp__json_add_array(o, "dialers");
     for (struct sp__ep *ep = s->eps; ep != NULL; ep = ep->next) {
@@ -210,8 +224,8 @@ static int stats_of(uint64_t id, struct sp__json *root)
     if (rc < 0) {
         return rc;
     }
-    if (obj->kind == SP__KIND_SOCKET) {
-        add_sock(root, SP__CONTAINER(obj, struct sp__sock, obj));
+    if (sp__ctx_of(obj) != NULL) {
+        add_sock(root, sp__ctx_of(obj)->sock);
     } else if (obj->kind == SP__KIND_PIPE) {
         add_pipe(root, SP__CONTAINER(obj, struct sp__pipe, obj));
     } else {

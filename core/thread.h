@@ -14,6 +14,7 @@
 #define SP__HAZARDS 4
 
 struct sp__actor;
+struct sp__scope;
 struct sp__worker;
 
 struct sp__thread {
@@ -48,6 +49,7 @@ struct sp__thread {
     _Atomic int64_t cork_at;             ///< since when, ns
     _Atomic uint64_t corks;              ///< how many times
     uint64_t corks_seen;                 ///< … when the guard looked last; the guard's
+    _Atomic(struct sp__scope *) scope;   ///< of its call, if that is in one (scope.c)
     _Atomic(void *) hazard[SP__HAZARDS]; ///< objects that a call of this thread uses
     atomic_bool taken;                   ///< a live thread owns this record
     struct sp__thread *next;             ///< list of all records; written once

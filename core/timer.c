@@ -113,9 +113,10 @@ static void timer_handle(struct sp__event *ev)
     struct sp__timer *t = SP__CONTAINER(ev, struct sp__timer, ev);
 
     // An event that was on its way when the owner cancelled or re-armed means nothing.
-    if (t->live && sp__now() >= t->due) {
+    if (atomic_load_explicit(&t->live, memory_order_relaxed) &&
+        sp__now() >= atomic_load_explicit(&t->due, memory_order_relaxed)) {
         SP__TRACE(G8, t, t->due);
-        t->live = false;
+        atomic_store_explicit(&t->live, false, memory_order_relaxed);
         t->fire(t);
     }
 }
@@ -133,8 +134,8 @@ void sp__timer_arm(struct sp__timer *t, int64_t due)
 {
     bool first;
 
-    t->due = due;
-    t->live = true;
+    atomic_store_explicit(&t->due, due, memory_order_relaxed);
+    atomic_store_explicit(&t->live, true, memory_order_relaxed);
     (void)pthread_mutex_lock(&timers.lock);
     t->when = due;
     SP__TRACE(G1, t, due);
@@ -160,7 +161,7 @@ void sp__timer_cancel(struct sp__timer *t)
     bool armed;
 
     SP__TRACE(G2, t, t->live);
-    t->live = false;
+    atomic_store_explicit(&t->live, false, memory_order_relaxed);
     (void)pthread_mutex_lock(&timers.lock);
     armed = t->pos != 0;
     SP__TRACE(G3, t, armed);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// Timers that post an event to their owner's actor. Arm and cancel belong to the owner's actor;
-/// after a cancel the handler does nothing, even if the event is on its way.
+/// after a cancel the handler does nothing, even if the event is on its way. Others may arm and
+/// cancel under a lock of their own; their handler must look for itself whether it is still meant.
 #ifndef SP_CORE_TIMER_H
 #define SP_CORE_TIMER_H
 
@@ -13,10 +14,10 @@
 struct sp__timer {
     struct sp__event ev; ///< its owner is held while the timer is armed, too
     void (*fire)(struct sp__timer *t);
-    int64_t due;  ///< ns; the owner's
-    int64_t when; ///< key in the heap; under the heap's lock
-    uint32_t pos; ///< place in the heap + 1; 0: not in it; under the heap's lock
-    bool live;    ///< armed and not fired or cancelled; the owner's
+    _Atomic int64_t due; ///< ns; the owner's; relaxed, as it is only read to be looked at again
+    int64_t when;        ///< key in the heap; under the heap's lock
+    uint32_t pos;        ///< place in the heap + 1; 0: not in it; under the heap's lock
+    atomic_bool live;    ///< armed and not fired or cancelled; the owner's; likewise
 };
 
 void sp__timer_init(struct sp__timer *t, struct sp__actor *a, struct sp__object *owner,

@@ -291,6 +291,9 @@ typedef enum sp_window {
 /// Not made for sending, or for receiving: the call is SP_ENOTSUP.
 #define SP_PROTO_NO_SEND 8U
 #define SP_PROTO_NO_RECV 16U
+/// The application may open contexts beside the socket's own (sp_ctx_open), each with a state of
+/// its own. With SP_PROTO_REPLIES they share what is delivered to the socket's own, the first one.
+#define SP_PROTO_CONTEXTS 32U
 
 typedef struct sp_protocol_ops sp_protocol_ops;
 struct sp_protocol_ops {

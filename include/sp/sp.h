@@ -160,6 +160,104 @@ SP_NODISCARD SP_API int sp_recvmsg(sp_socket s, sp_msg **m, int flags);
 SP_NODISCARD SP_API int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags);
 SP_NODISCARD SP_API int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags);
 
+/* ------------------------------------------------------------------ Contexts */
+
+/// Opens a further context on a socket: with its own state of the protocol (a REQ's question, a
+/// REP's request), so that any number of them can be under way at once on one socket. Contexts of
+/// one REP share what comes in. A context begins with the socket's "recv-timeout" and
+/// "send-timeout", and has its own from then on; the same holds for options that options.md lists
+/// under contexts. It is closed with its socket. SP_ENOTSUP: the protocol has none (nor any raw
+/// mode). Does not block.
+SP_NODISCARD SP_API int sp_ctx_open(sp_ctx *c, sp_socket s);
+
+/// Closes a context: calls and operations that wait in it end with SP_ECLOSED, its question is
+/// forgotten, others are left alone. What it sent before is sent. Does not block.
+SP_API int sp_ctx_close(sp_ctx c);
+
+/// Send and receive as sp_sendmsg and sp_recvmsg. Block.
+SP_NODISCARD SP_API int sp_ctx_sendmsg(sp_ctx c, sp_msg *m, int flags);
+SP_NODISCARD SP_API int sp_ctx_recvmsg(sp_ctx c, sp_msg **m, int flags);
+
+/* ------------------------------------------------------------------ Asynchronous operations */
+
+/// One thing under way at a time: a send, receive, dial or sleep. It belongs to whoever made it;
+/// any thread may call the functions below on it at any time, but for sp_op_free, which is the last
+/// one.
+typedef struct sp_op sp_op;
+
+/// Makes an operation. `done` (NULL: none, it is only waited for) is called exactly once for every
+/// start that returned 0: on a thread of the library (with "threads" = 0: in sp_run_once and in
+/// blocking calls), with no lock held, never inside the call that started it. Inside it the
+/// operation may be started again, stopped and freed; calls that block give SP_ESTATE. SP_ENOMEM.
+SP_NODISCARD SP_API int sp_op_new(sp_op **op, void (*done)(sp_op *op, void *arg), void *arg);
+
+/// Ends and frees it: what is under way is cancelled and waited for, its `done` too. Inside a
+/// callback of the library it does not wait: what is under way ends later, and the memory goes with
+/// it. A message that was not taken is released. NULL is allowed. Blocks.
+SP_API void sp_op_free(sp_op *op);
+
+/// Start it on a socket or a context (`id`: the handle's). 0: started; `done` will come, and the
+/// message belongs to the operation. Otherwise nothing was started and the message is still the
+/// caller's: SP_ESTATE: it is under way already; SP_ECANCELED: it was stopped, or its scope was
+/// cancelled; SP_ETIMEDOUT: the scope's deadline passed; SP_EINVAL, SP_ECLOSED: the handle. Sends
+/// of operations on one socket leave in the order in which they were started. Do not block.
+SP_NODISCARD SP_API int sp_op_send(sp_op *op, uint64_t id, sp_msg *m);
+SP_NODISCARD SP_API int sp_op_recv(sp_op *op, uint64_t id);
+
+/// Starts a dialer, and is done when it is connected or its first attempt failed. As with
+/// sp_dialer_start it may then be started again.
+SP_NODISCARD SP_API int sp_op_dial(sp_op *op, sp_dialer d);
+
+/// Is done, with the result 0, after `ms` milliseconds.
+SP_NODISCARD SP_API int sp_op_sleep(sp_op *op, int ms);
+
+/// How long each start from now on may take, ms (-1: for ever); after that it ends with
+/// SP_ETIMEDOUT. When this was never called a send or receive takes the time-out of its socket or
+/// context. Does not block, as the next two.
+SP_API void sp_op_deadline(sp_op *op, int ms);
+
+/// Starts from now on belong to a scope (id 0: to none).
+SP_API void sp_op_scope(sp_op *op, sp_scope scope);
+
+/// Ends what is under way with SP_ECANCELED, if it is not about to be done. SP_ESTATE: nothing is.
+/// Does not wait.
+SP_API int sp_op_cancel(sp_op *op);
+
+/// The same, and it cannot be started any more.
+SP_API int sp_op_stop(sp_op *op);
+
+/// Waits until it is at rest: nothing under way, and `done` has returned, without having started it
+/// again. Returns the result. Not in a callback (SP_ESTATE). Blocks.
+SP_API int sp_op_wait(sp_op *op);
+
+/// How the last start ended; SP_EAGAIN: it is under way, or was never started.
+SP_API int sp_op_result(const sp_op *op);
+
+/// Moves the message out that was received, or that a failed send gives back. NULL: there is none
+/// (any more), or it is under way.
+SP_API sp_msg *sp_op_msg(sp_op *op);
+
+/* ------------------------------------------------------------------ Scopes */
+
+/// Opens a scope: a deadline (`timeout_ms` from now, -1: none) and a way to cancel that are shared
+/// by all calls and operations in it, and in the scopes below it. `parent` may be 0. SP_EINVAL: the
+/// parent is no scope, or closed. Does not block.
+SP_NODISCARD SP_API int sp_scope_open(sp_scope *scope, sp_scope parent, int timeout_ms);
+
+/// Ends every call and operation in the scope, and in those below it, with SP_ECANCELED, now and
+/// later. May be called in a signal handler (it is async-signal-safe, as no other function here).
+/// SP_EINVAL, SP_ECLOSED; without error detail. Does not block.
+SP_API int sp_scope_cancel(sp_scope scope);
+
+/// Cancels and frees it. Scopes below it end with it, but are to be closed too. Does not block.
+SP_API int sp_scope_close(sp_scope scope);
+
+/// As sp_sendmsg, sp_recvmsg (on a socket or a context) and sp_dialer_start, at most until the
+/// scope is over: SP_ECANCELED, SP_ETIMEDOUT. The object's own time-outs hold too. Block.
+SP_NODISCARD SP_API int sp_sendmsg_in(sp_scope scope, uint64_t id, sp_msg *m);
+SP_NODISCARD SP_API int sp_recvmsg_in(sp_scope scope, uint64_t id, sp_msg **m);
+SP_NODISCARD SP_API int sp_dial_in(sp_scope scope, sp_dialer d);
+
 /* ------------------------------------------------------------------ Options */
 
 /// One family for every object (doc/prd/api/options.md lists them). Times are in ms (-1: for ever),

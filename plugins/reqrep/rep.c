@@ -26,7 +26,11 @@ static int rep_init(void *self, const sp_host *host, sp_sock_ref *sock)
 
 static int rep_ctx_open(void *self, sp_ctx_ref *ctx)
 {
-    ((struct rep *)self)->ctx = ctx;
+    struct rep *rep = self;
+
+    if (rep->ctx == NULL) {
+        rep->ctx = ctx; // The socket's own, from which all others receive.
+    }
     return SP_OK;
 }
 
@@ -155,5 +159,5 @@ static const sp_option rep_options[] = {
 static const sp_protocol_ops rep_raw_ops = {REP_COMMON, .on_send = rep_raw_on_send,
                                             .on_recv = rep_raw_on_recv};
 
-const sp_protocol_ops rep_ops = {REP_COMMON, .flags = SP_PROTO_REPLIES, .on_send = rep_on_send,
+const sp_protocol_ops rep_ops = {REP_COMMON, .flags = SP_PROTO_REPLIES | SP_PROTO_CONTEXTS, .on_send = rep_on_send,
                                  .on_recv = rep_on_recv, .raw = &rep_raw_ops};

@@ -13,16 +13,16 @@
  * map: E3 core/ctx_send.c sp__ctx_grant `atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst)`
  * map: E4 core/ctx_send.c sp__ctx_grant `if ((before & 1) != 0 && (before >> 1) + credit > 0) {`
  * map: E5 core/ctx_send.c credit_wake `int64_t n = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;`
- * map: E6 core/ctx_send.c credit_wake `t = n > 0 ? sp__waiter_pop(&c->senders) : NULL;`
+ * map: E6 core/ctx_send.c credit_wake `wake = n > 0 ? sp__waiter_pop(&c->senders)`
  * map: E7 core/ctx_send.c credit_wake `atomic_fetch_and_explicit(&c->credit, ~(int64_t)1`
- * map: E8 core/ctx_send.c credit_wake `sp__thread_wake(t);`
- * map: E9 core/ctx_send.c credit_wait `if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {`
- * map: E10 core/ctx_send.c credit_wait `sp__waiter_add(&c->senders, &w);`
- * map: E11 core/ctx_send.c credit_wait `now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);`
- * map: E12 core/ctx_send.c credit_wait `!sp__sock_block(c->sock, deadline)`
- * map: E13 core/ctx_send.c credit_wait `if (w.queued) {`
- * map: E14 core/ctx_send.c credit_wait `if (c->senders == NULL) {`
- * map: E15 core/ctx.c sp__ctx_shut `t = sp__waiter_pop(&c->senders);`
+ * map: E8 core/ctx_send.c credit_wake `sp__wake(wake);`
+ * map: E9 core/ctx_send.c credit_join `if (atomic_load_explicit(&c->closed, memory_order_relaxed) || w->left) {`
+ * map: E10 core/ctx_send.c credit_join `sp__waiter_add(&c->senders, w, first);`
+ * map: E11 core/ctx_send.c credit_join `now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);`
+ * map: E12 core/ctx_send.c credit_wait `sp__sock_block(c->sock, deadline)`
+ * map: E13 core/ctx_send.c credit_leave `queued = w->queued;`
+ * map: E14 core/ctx_send.c credit_leave `if (c->senders == NULL) {`
+ * map: E15 core/ctx.c sp__ctx_shut `wake = ctx_next(c, &c->senders, c);`
  *
  * Merged: a take (load and compare-and-swap) is one step; mark and credit are two variables that
  * change in one step. A critical section is one step: each touches the word once, and the list

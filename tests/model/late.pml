@@ -9,13 +9,13 @@
  * timer's handler does nothing.
  *
  * map: G1 core/timer.c sp__timer_arm `if (t->pos == 0) {`
- * map: G2 core/timer.c sp__timer_cancel `t->live = false;`
+ * map: G2 core/timer.c sp__timer_cancel `atomic_store_explicit(&t->live, false, memory_order_relaxed);`
  * map: G3 core/timer.c sp__timer_cancel `heap_remove(t);`
  * map: G4 core/timer.c sp__timer_cancel `sp__drop(t->ev.owner);`
  * map: G5 core/timer.c sp__timers_fire `heap_remove(t);`
  * map: G6 core/timer.c sp__timers_fire `sp__post(&t->ev);`
  * map: G7 core/timer.c sp__timers_fire `sp__drop(owner);`
- * map: G8 core/timer.c timer_handle `if (t->live && sp__now() >= t->due) {`
+ * map: G8 core/timer.c timer_handle `if (atomic_load_explicit(&t->live, memory_order_relaxed) &&`
  * map: G9 core/actor.c sp__post `sp__hold(ev->owner);`
  * map: G10 core/actor.c event_dispatch `sp__drop(owner);`
  * map: G11 core/sched.c sp__watch_close `sp__platform->unwatch(w->fd);`

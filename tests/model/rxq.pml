@@ -10,18 +10,18 @@
  * map: D1 core/ctx_recv.c sp__ctx_publish `head = atomic_load_explicit(&c->rxq, memory_order_relaxed);`
  * map: D2 core/ctx_recv.c sp__ctx_publish `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest`
  * map: D3 core/ctx_recv.c sp__ctx_publish `if (head == RX_WAITING) {`
- * map: D4 core/ctx_recv.c sp__ctx_publish `t = sp__waiter_pop(&c->receivers);`
- * map: D5 core/ctx_recv.c sp__ctx_publish `sp__thread_wake(t);`
+ * map: D4 core/ctx_recv.c sp__ctx_publish `wake = sp__waiter_pop(&c->receivers);`
+ * map: D5 core/ctx_recv.c sp__ctx_publish `sp__wake(wake);`
  * map: D6 core/ctx_recv.c sp__ctx_pull `list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);`
- * map: D7 core/ctx_recv.c rx_wait `if (c->local.head == NULL && rx_allowed(c) == SP_OK) {`
- * map: D8 core/ctx_recv.c rx_wait `sp__waiter_add(&c->receivers, &w);`
- * map: D9 core/ctx_recv.c rx_wait `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
+ * map: D7 core/ctx_recv.c rx_wait `q->local.head == NULL && rx_allowed(c) == SP_OK`
+ * map: D8 core/ctx_recv.c rx_join `sp__waiter_add(&q->receivers, w, first);`
+ * map: D9 core/ctx_recv.c rx_join `atomic_compare_exchange_strong_explicit(&q->rxq, &none, RX_WAITING`
  * map: D10 core/ctx_recv.c rx_wait `in_time = sp__sock_block(c->sock, deadline)`
  * map: D11 core/ctx_recv.c rx_wait `if (w.queued) {`
- * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(c);`
+ * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(q);`
  * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
- * map: D14 core/ctx_recv.c rx_pass_on `return sp__waiter_pop(&c->receivers);`
- * map: D15 core/ctx_recv.c recv_take `struct sp__thread *next = rx_pass_on(c);`
+ * map: D14 core/ctx_recv.c rx_pass_on `next = sp__waiter_pop(&c->receivers);`
+ * map: D15 core/ctx_recv.c recv_take `struct sp__wake next = rx_pass_on(q);`
  *
  * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
  * it did not, it would pass on; one of the two suffices (with both gone Spin finds the lost

@@ -127,7 +127,7 @@ static bool credit_wait(struct ctx *c, const struct replay_rec *rec)
         return wait_end(c, rec);
     case 15:
         REPLAY_NEED(credit.threads[rec->thread].shut == rec->object, "it is not closed");
-        credit.threads[rec->thread].shut = NULL;
+        credit.threads[rec->thread].shut = rec->value != 0 ? rec->object : NULL;
         REPLAY_NEED(replay_list_pop(&c->waiters, (const void *)(uintptr_t)rec->value),
                     "not the first waiter");
         if (rec->value != 0) {

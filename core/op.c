@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/// Asynchronous operations. See op.h for their states and locks. [any]
+#include "op.h"
+
+#include "error.h"
+#include "platform.h"
+#include "runtime.h"
+#include "scope.h"
+#include "socket.h"
+
+#include <sp/sp.h>
+
+static struct {
+    pthread_mutex_t lock;
+    struct sp_op *head; ///< that sleep, linked by sleep_next and _prev
+} sleepers = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+#define OP_DEFAULT (-2) // deadline: the time-out of what it is started on
+
+/// Keeps the list of those that sleep, under op->lock.
+static void op_sleeps(struct sp_op *op, bool sleeps)
+{
+    if (op->kind != SP__OP_SLEEP || op->sleeping == sleeps) {
+        return;
+    }
+    (void)pthread_mutex_lock(&sleepers.lock);
+    op->sleeping = sleeps;
+    if (sleeps) {
+        op->sleep_prev = NULL;
+        op->sleep_next = sleepers.head;
+        sleepers.head = op;
+    } else {
+        *(op->sleep_prev != NULL ? &op->sleep_prev->sleep_next : &sleepers.head) = op->sleep_next;
+    }
+    if (op->sleep_next != NULL) {
+        op->sleep_next->sleep_prev = sleeps ? op : op->sleep_prev;
+    }
+    (void)pthread_mutex_unlock(&sleepers.lock);
+}
+
+/* ------------------------------------------------------------------ The end */
+
+/// Wakes who waits in sp_op_wait, as far as it is at rest.
+static void op_wake_waiters(struct sp_op *op)
+{
+    struct sp__wake wake;
+
+    do {
+        (void)pthread_mutex_lock(&op->lock);
+        wake = op->state == SP__OP_REST && !op->in_done ? sp__waiter_pop(&op->waiters)
+                                                        : (struct sp__wake){NULL, NULL};
+        (void)pthread_mutex_unlock(&op->lock);
+        sp__wake(wake);
+    } while (sp__wakes(wake));
+}
+
+/// It is through. Whoever has it in hand, with no lock held.
+static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
+{
+    struct sp_op *op = SP__CONTAINER(w, struct sp_op, waiter);
+    struct sp__object *target;
+    struct sp__scope *scope;
+
+    (void)pthread_mutex_lock(&op->lock);
+    op->state = op->done != NULL ? SP__OP_DONE : SP__OP_REST;
+    op->result = rc == SP_ECANCELED && op->why != 0 ? op->why : rc;
+    if (op->kind == SP__OP_RECV || rc == SP_OK) {
+        op->msg = m; // A send that failed keeps what it was to send.
+    }
+    if (op->timed) {
+        op->timed = false;
+        sp__timer_cancel(&op->timer);
+    }
+    scope = sp__scope_op_leaves(op);
+    op_sleeps(op, false);
+    target = op->target;
+    op->target = NULL;
+    (void)pthread_mutex_unlock(&op->lock);
+    if (op->done != NULL) {
+        sp__post(&op->done_ev);
+    } else {
+        sp__objects_count(false);
+        op_wake_waiters(op);
+    }
+    if (target != NULL) {
+        sp__drop(target);
+    }
+    sp__scope_drop(scope);
+    sp__drop(&op->obj);
+}
+
+/// Runs the callback, on a worker.
+static void op_on_done(struct sp__event *ev)
+{
+    struct sp_op *op = SP__CONTAINER(ev, struct sp_op, done_ev);
+
+    (void)pthread_mutex_lock(&op->lock);
+    op->state = SP__OP_REST; // It may be started again from here on.
+    op->in_done = true;
+    (void)pthread_mutex_unlock(&op->lock);
+    atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
+    op->done(op, op->arg);
+    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
+    (void)pthread_mutex_lock(&op->lock);
+    op->in_done = false;
+    (void)pthread_mutex_unlock(&op->lock);
+    sp__objects_count(false);
+    op_wake_waiters(op);
+}
+
+/* ------------------------------------------------------------------ Cancelling */
+
+/// Under op->lock, pending. True: it is the caller's to end, after the lock; `next` is to be woken.
+static bool op_leave(struct sp_op *op, int why, struct sp__wake *next)
+{
+    bool mine = false;
+
+    op->why = op->why != 0 ? op->why : why;
+    switch (op->kind) {
+    case SP__OP_SEND:
+        return sp__ctx_send_leave(op->ctx, &op->waiter);
+    case SP__OP_RECV:
+        return sp__ctx_recv_leave(op->ctx, &op->waiter, next);
+    case SP__OP_SLEEP:
+        mine = op->asleep;
+        op->asleep = false;
+        return mine;
+    case SP__OP_DIAL:
+        sp__ep_abort(op->ep); // Its end comes from there.
+        break;
+    }
+    return false;
+}
+
+/// Ends what is pending, of whichever start (0) or of this one only, because of `why`. False: there
+/// is nothing.
+static bool op_cancel(struct sp_op *op, uint64_t start, int why)
+{
+    struct sp__wake next = {NULL, NULL};
+    bool pending;
+    bool mine;
+
+    (void)pthread_mutex_lock(&op->lock);
+    pending = op->state == SP__OP_PENDING && (start == 0 || op->start == start);
+    mine = pending && op_leave(op, why, &next);
+    (void)pthread_mutex_unlock(&op->lock);
+    sp__wake(next);
+    if (mine) {
+        op_over(&op->waiter, SP_ECANCELED, NULL);
+    }
+    return pending;
+}
+
+void sp__op_cancel_start(struct sp_op *op, uint64_t start, int why)
+{
+    (void)op_cancel(op, start, why);
+}
+
+/// Out of time. The timer may have been meant for an earlier start.
+static void op_on_time(struct sp__timer *t)
+{
+    struct sp_op *op = SP__CONTAINER(t, struct sp_op, timer);
+    uint64_t start = 0;
+    bool slept = false;
+
+    (void)pthread_mutex_lock(&op->lock);
+    if (op->state == SP__OP_PENDING && op->timed && sp__now() >= op->due) {
+        start = op->start;
+        slept = op->asleep;
+        op->asleep = false;
+    }
+    (void)pthread_mutex_unlock(&op->lock);
+    if (slept) {
+        op_over(&op->waiter, op->cut ? SP_ETIMEDOUT : SP_OK, NULL);
+    } else if (start != 0) {
+        (void)op_cancel(op, start, SP_ETIMEDOUT);
+    }
+}
+
+void sp__ops_close(void)
+{
+    struct sp_op *op;
+
+    do {
+        (void)pthread_mutex_lock(&sleepers.lock);
+        op = sleepers.head;
+        if (op != NULL) {
+            sp__hold(&op->obj);
+        }
+        (void)pthread_mutex_unlock(&sleepers.lock);
+        if (op != NULL) {
+            (void)op_cancel(op, 0, SP_ECLOSED);
+            sp__drop(&op->obj);
+        }
+    } while (op != NULL);
+}
+
+/* ------------------------------------------------------------------ Starting */
+
+/// Its turn, after it has waited.
+static struct sp__wake op_ready(struct sp__waiter *w)
+{
+    struct sp_op *op = SP__CONTAINER(w, struct sp_op, waiter);
+    struct sp__wake nobody = {NULL, NULL};
+
+    switch (op->kind) {
+    case SP__OP_SEND:
+        sp__ctx_send_op(op->ctx, w, op->msg, true);
+        break;
+    case SP__OP_RECV:
+        return sp__ctx_recv_op(op->ctx, w, true);
+    case SP__OP_DIAL:
+        op_over(w, sp__ep_dial_result(op->ep), NULL);
+        break;
+    case SP__OP_SLEEP:
+        break; // In no list.
+    }
+    return nobody;
+}
+
+/// What a start is about.
+struct op_start {
+    enum sp__op_kind kind;
+    struct sp__object *target; ///< NULL: a sleep
+    struct sp__ctx *ctx;
+    struct sp__ep *ep;
+    sp_msg *msg;
+    int64_t timeout; ///< ms, if the user set none
+};
+
+static int op_startable(const struct sp_op *op)
+{
+    if (op->stopped) {
+        return sp__fail(SP_ECANCELED, "operation: it was stopped");
+    }
+    return op->state == SP__OP_REST ? SP_OK
+                                    : sp__fail(SP_ESTATE, "operation: it is under way already");
+}
+
+/// Makes it pending; then it is the caller's to be tried. Errors with detail.
+static int op_begin(struct sp_op *op, const struct op_start *s)
+{
+    int64_t timeout;
+    sp_msg *old;
+    int rc;
+
+    (void)pthread_mutex_lock(&op->lock);
+    rc = op_startable(op);
+    if (rc == SP_OK) {
+        op->start++; // Before it can be found.
+        rc = sp__scope_op_joins(op);
+    }
+    if (rc < 0) {
+        (void)pthread_mutex_unlock(&op->lock);
+        return rc;
+    }
+    timeout = s->kind == SP__OP_SLEEP || op->timeout == OP_DEFAULT ? s->timeout : op->timeout;
+    old = op->msg;
+    op->state = SP__OP_PENDING;
+    op->kind = s->kind;
+    op->asleep = s->kind == SP__OP_SLEEP;
+    op->result = SP_EAGAIN;
+    op->why = 0;
+    op->msg = s->msg;
+    op->ctx = s->ctx;
+    op->ep = s->ep;
+    op->target = s->target;
+    op->waiter = (struct sp__waiter){.ctx = s->ctx, .ready = op_ready, .over = op_over};
+    sp__objects_count(true); // Until it is at rest again.
+    sp__hold(&op->obj);
+    op_sleeps(op, op->asleep);
+    if (op->target != NULL) {
+        sp__hold(op->target);
+    }
+    op->cut = false;
+    op->due = timeout >= 0 ? sp__now() + timeout * SP__MS : SP__NEVER;
+    if (op->joined != NULL && op->joined->deadline < op->due) {
+        op->due = op->joined->deadline;
+        op->cut = true;
+    }
+    if (op->due != SP__NEVER) {
+        op->timed = true;
+        sp__timer_arm(&op->timer, op->due);
+    }
+    (void)pthread_mutex_unlock(&op->lock);
+    sp__msg_release(old); // Received and not taken.
+    return SP_OK;
+}
+
+int sp_op_send(sp_op *op, uint64_t id, sp_msg *m)
+{
+    struct op_start start = {.kind = SP__OP_SEND, .msg = m};
+    int rc;
+
+    if (op == NULL || m == NULL) {
+        return sp__fail(SP_EINVAL, "operation: no operation or no message to send");
+    }
+    rc = sp__ctx_enter(id, &start.ctx);
+    if (rc < 0) {
+        return rc;
+    }
+    start.target = start.ctx->owner;
+    start.timeout = sp__option(&start.ctx->opt.send_timeout);
+    rc = op_begin(op, &start);
+    if (rc == SP_OK) {
+        sp__ctx_send_op(start.ctx, &op->waiter, m, false);
+        sp__run_here(sp__option(&start.ctx->sock->opt.in_place) != 0);
+    }
+    sp__leave();
+    return rc;
+}
+
+int sp_op_recv(sp_op *op, uint64_t id)
+{
+    struct op_start start = {.kind = SP__OP_RECV};
+    int rc;
+
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    rc = sp__ctx_enter(id, &start.ctx);
+    if (rc < 0) {
+        return rc;
+    }
+    start.target = start.ctx->owner;
+    start.timeout = sp__option(&start.ctx->opt.recv_timeout);
+    rc = op_begin(op, &start);
+    if (rc == SP_OK) {
+        sp__wake(sp__ctx_recv_op(start.ctx, &op->waiter, false));
+        sp__run_here(sp__option(&start.ctx->sock->opt.in_place) != 0);
+    }
+    sp__leave();
+    return rc;
+}
+
+int sp_op_dial(sp_op *op, sp_dialer d)
+{
+    struct op_start start = {.kind = SP__OP_DIAL, .timeout = -1};
+    struct sp__object *obj;
+    int rc;
+
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    rc = sp__enter(d.id, SP__KIND_DIALER, &obj);
+    if (rc < 0) {
+        return rc;
+    }
+    start.ep = SP__CONTAINER(obj, struct sp__ep, obj);
+    start.target = obj;
+    rc = op_begin(op, &start);
+    if (rc == SP_OK) {
+        rc = sp__ep_dial_op(start.ep, &op->waiter);
+        if (rc < 0) {
+            op_over(&op->waiter, rc, NULL);
+            rc = SP_OK;
+        }
+        sp__run_here(sp__option(&start.ep->sock->opt.in_place) != 0);
+    }
+    sp__leave();
+    return rc;
+}
+
+int sp_op_sleep(sp_op *op, int ms)
+{
+    struct op_start start = {.kind = SP__OP_SLEEP, .timeout = ms};
+    int rc;
+
+    if (op == NULL || ms < 0) {
+        return sp__fail(SP_EINVAL, "operation: none, or a negative time to sleep");
+    }
+    rc = sp__runtime_enter();
+    if (rc == SP_OK) {
+        rc = op_begin(op, &start);
+        sp__runtime_leave();
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ The rest of the API */
+
+static void op_destroy(struct sp__object *obj)
+{
+    struct sp_op *op = SP__CONTAINER(obj, struct sp_op, obj);
+
+    sp__msg_release(op->msg);
+    sp__scope_drop(op->scope);
+    sp__timer_unreserve();
+    (void)pthread_mutex_destroy(&op->lock);
+    sp__free(op);
+}
+
+static struct sp_op *op_alloc(void)
+{
+    struct sp_op *op = sp__zalloc(sizeof(*op));
+
+    if (op == NULL || pthread_mutex_init(&op->lock, NULL) != 0) {
+        sp__free(op);
+        return NULL;
+    }
+    if (sp__timer_reserve() < 0) {
+        (void)pthread_mutex_destroy(&op->lock);
+        sp__free(op);
+        return NULL;
+    }
+    return op;
+}
+
+int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
+{
+    struct sp_op *op;
+    int rc;
+
+    if (out == NULL) {
+        return sp__fail(SP_EINVAL, "operation: no place for the result");
+    }
+    rc = sp__runtime_enter();
+    if (rc < 0) {
+        return rc;
+    }
+    op = op_alloc();
+    if (op != NULL) {
+        sp__object_init(&op->obj, SP__KIND_NONE, op_destroy);
+        sp__actor_init(&op->user, &op->obj, true);
+        sp__actor_init(&op->ctl, &op->obj, false);
+        sp__event_init(&op->done_ev, &op->user, NULL, op_on_done);
+        sp__timer_init(&op->timer, &op->ctl, &op->obj, op_on_time);
+        op->done = done;
+        op->arg = arg;
+        op->timeout = OP_DEFAULT;
+        *out = op;
+    }
+    sp__runtime_leave();
+    return op != NULL ? SP_OK : sp__fail_code(SP_ENOMEM, "operation");
+}
+
+void sp_op_deadline(sp_op *op, int ms)
+{
+    (void)pthread_mutex_lock(&op->lock);
+    op->timeout = ms < 0 ? -1 : ms;
+    (void)pthread_mutex_unlock(&op->lock);
+}
+
+int sp_op_cancel(sp_op *op)
+{
+    bool did;
+
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    did = op_cancel(op, 0, SP_ECANCELED);
+    sp__run_here(true);
+    return did ? SP_OK : sp__fail(SP_ESTATE, "operation: it is not under way");
+}
+
+int sp_op_stop(sp_op *op)
+{
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    (void)pthread_mutex_lock(&op->lock);
+    op->stopped = true;
+    (void)pthread_mutex_unlock(&op->lock);
+    (void)op_cancel(op, 0, SP_ECANCELED);
+    sp__run_here(true);
+    return SP_OK;
+}
+
+/// Waits until it is at rest and its callback has returned.
+static void op_await(struct sp_op *op)
+{
+    struct sp__waiter w = {.thread = sp__self()};
+    bool rest;
+
+    for (;;) {
+        (void)pthread_mutex_lock(&op->lock);
+        rest = op->state == SP__OP_REST && !op->in_done;
+        if (!rest && !w.queued) {
+            sp__waiter_add(&op->waiters, &w, false);
+        } else if (rest && w.queued) {
+            sp__waiter_remove(&op->waiters, &w);
+        }
+        (void)pthread_mutex_unlock(&op->lock);
+        if (rest) {
+            return;
+        }
+        (void)sp__wait(SP__NEVER, -1, true);
+    }
+}
+
+int sp_op_wait(sp_op *op)
+{
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    op_await(op);
+    return sp_op_result(op);
+}
+
+void sp_op_free(sp_op *op)
+{
+    struct sp__thread *t = sp__self();
+
+    if (op == NULL) {
+        return;
+    }
+    (void)sp_op_stop(op);
+    if (!t->running && !t->in_user) {
+        op_await(op);
+    }
+    sp__drop(&op->obj);
+}
+
+int sp_op_result(const sp_op *op)
+{
+    struct sp_op *o = (struct sp_op *)(uintptr_t)op;
+    int rc;
+
+    (void)pthread_mutex_lock(&o->lock);
+    rc = o->result;
+    (void)pthread_mutex_unlock(&o->lock);
+    return rc;
+}
+
+sp_msg *sp_op_msg(sp_op *op)
+{
+    sp_msg *m = NULL;
+
+    (void)pthread_mutex_lock(&op->lock);
+    if (op->state == SP__OP_REST) {
+        m = op->msg;
+        op->msg = NULL;
+    }
+    (void)pthread_mutex_unlock(&op->lock);
+    return m;
+}
+
+void sp_op_scope(sp_op *op, sp_scope scope)
+{
+    struct sp__scope *s = sp__scope_get(scope);
+    struct sp__scope *old;
+
+    sp__need_worker(); // Who polls cancels what a signal handler cannot.
+
+    (void)pthread_mutex_lock(&op->lock);
+    old = op->scope;
+    op->scope = s;
+    (void)pthread_mutex_unlock(&op->lock);
+    sp__scope_drop(old);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/// Asynchronous operations: one send, receive, dial or sleep at a time, that ends by a callback, a
+/// wake or both.
+///
+/// States, under op->lock: AT_REST → (start) → PENDING → (over) → DONE → (the callback begins) →
+/// AT_REST; without a callback, over leads to AT_REST. Who may end a pending operation is whoever
+/// has it in hand: the starter until it is in a list, then who takes it out of the list (a grant, a
+/// message, a cancel), of a sleep whoever clears `asleep`. So it ends once. A cancel that finds it
+/// in somebody's hand leaves a mark (`left` of its waiter), so that it joins no list again.
+///
+/// Locks: op->lock is outside those of contexts, sockets and scopes, and held only by start,
+/// cancel, and the end. Who ends it holds no other lock.
+#ifndef SP_CORE_OP_H
+#define SP_CORE_OP_H
+
+#include "actor.h"
+#include "object.h"
+#include "timer.h"
+#include "waiter.h"
+
+#include <pthread.h>
+
+enum sp__op_state { SP__OP_REST, SP__OP_PENDING, SP__OP_DONE };
+enum sp__op_kind { SP__OP_SEND, SP__OP_RECV, SP__OP_DIAL, SP__OP_SLEEP };
+
+struct sp_op {
+    struct sp__object obj; ///< references: the user's, one while pending, posted events
+    struct sp__actor user; ///< runs `done`
+    struct sp__actor ctl;  ///< runs out of time
+    struct sp__event done_ev;
+    void (*done)(struct sp_op *op, void *arg); ///< NULL: only waited for
+    void *arg;
+
+    pthread_mutex_t lock; ///< of all below
+    enum sp__op_state state;
+    enum sp__op_kind kind;
+    bool stopped;  ///< starts no more
+    bool in_done;  ///< the callback runs
+    bool asleep;   ///< a pending sleep that nobody has ended
+    bool sleeping; ///< in the list of those that sleep (op.c), under its lock, as the two below
+    struct sp_op *sleep_next;
+    struct sp_op *sleep_prev;
+    int result;
+    int why; ///< what a cancel gives as the result
+    sp_msg *msg;
+    int64_t timeout; ///< ms of each start; -2: as what it is started on has it
+    int64_t due;     ///< ns; of the start that is pending
+    bool cut;        ///< … is the scope's deadline
+    bool timed;      ///< the timer is armed
+    struct sp__timer timer;
+    struct sp__ctx *ctx;       ///< what it sends or receives on, held by `target`
+    struct sp__ep *ep;         ///< what it dials, likewise
+    struct sp__object *target; ///< held while pending; NULL: a sleep
+    struct sp__waiter waiter;  ///< in the target's list, under the target's lock
+    struct sp__waiter *waiters;
+    uint64_t start;           ///< number of the start that is pending
+    struct sp__scope *scope;  ///< of the next starts, held; NULL: none
+    struct sp_op *scope_next; ///< in the list of that scope, under its lock, as the two below
+    struct sp_op *scope_prev;
+    struct sp__scope *joined;            ///< of the start that is pending, held
+    bool in_scope;                       ///< in its list
+    _Atomic(struct sp__thread *) runner; ///< the thread that is inside `done`
+};
+
+/// Ends this start of an operation because of `why`, if it is still pending.
+void sp__op_cancel_start(struct sp_op *op, uint64_t start, int why);
+
+/// sp_fini: ends all that sleep.
+void sp__ops_close(void);
+
+#endif
