@@ -428,6 +428,7 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
         op->done = done;
         op->arg = arg;
         op->timeout = OP_DEFAULT;
+        op->result = SP_EAGAIN;
         *out = op;
     }
     sp__runtime_leave();
