@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define THREADS_AUTO_MAX 4
@@ -56,6 +57,14 @@ static void runtime_in_child(void)
     atomic_store_explicit(&sp__in_child, true, memory_order_relaxed);
 }
 
+/// What was sent before a process ends has its time to linger, as with sp_fini.
+static void runtime_at_exit(void)
+{
+    if (!sp__platform->simulated && sp__self() != NULL && !sp__self()->in_user) {
+        sp_fini();
+    }
+}
+
 /// CPUs that this process may use.
 static int runtime_cpus(void)
 {
@@ -82,6 +91,7 @@ static int runtime_start_with(const sp_config *cfg)
     }
     if (!runtime.atfork) {
         (void)pthread_atfork(NULL, NULL, runtime_in_child);
+        (void)atexit(runtime_at_exit);
         runtime.atfork = true;
     }
     threads = runtime.config.threads;
@@ -184,7 +194,7 @@ static void runtime_close_all(void)
     for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
         struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
 
-        if (sp__sock_shut(s)) {
+        if (sp__sock_shut(s, sp__option(&s->opt.linger))) {
             s->next_closing = list;
             list = obj;
         } else {

@@ -296,6 +296,21 @@ void sp__sock_settle(struct sp__sock *s)
 
 /* ------------------------------------------------------------------ Closing */
 
+static uint64_t sock_dropped(const struct sp__sock *s)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < SP_DISCARD_REASONS; i++) {
+        sum += sp__counted(&s->drops_out[i]);
+    }
+    return sum;
+}
+
+uint64_t sp__sock_undelivered(const struct sp__sock *s)
+{
+    return sock_dropped(s) - s->dropped;
+}
+
 static void sock_on_close(struct sp__event *ev)
 {
     struct sp__sock *s = SP__CONTAINER(ev, struct sp__sock, close_ev);
@@ -303,6 +318,7 @@ static void sock_on_close(struct sp__event *ev)
     if (s->state != SP__SOCK_OPEN) {
         return;
     }
+    s->dropped = sock_dropped(s);
     s->state = SP__SOCK_LINGERING;
     sp__ctxs_shut(s);
     if (s->linger_ms == 0) {
@@ -336,13 +352,13 @@ static void sock_on_linger(struct sp__timer *t)
     sp__sock_settle(s);
 }
 
-bool sp__sock_shut(struct sp__sock *s)
+bool sp__sock_shut(struct sp__sock *s, int64_t linger_ms)
 {
     if (!sp__handle_close(&s->obj)) {
         return false;
     }
     sp__ctx_shut(&s->ctx);
-    s->linger_ms = sp__option(&s->opt.linger);
+    s->linger_ms = linger_ms;
     SP__TRACE(F17, &s->obj, &s->close_ev);
     sp__post(&s->close_ev);
     sp__run_here(sp__option(&s->opt.in_place) != 0);

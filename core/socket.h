@@ -482,6 +482,7 @@ struct sp__sock {
     bool told;               ///< there were pipe events for the user
     sp_timer_ref *timers;
     int64_t linger_ms;
+    uint64_t dropped; ///< messages to be sent, when it began to close
 
     // Read by others.
     atomic_uint peers;   ///< pipes that are up
@@ -521,10 +522,13 @@ struct sp__sock {
 };
 
 int sp__sock_open(sp_socket *out, const char *protocol, bool raw);
-/// Begins to close: handle invalid, callers woken. False: it was closed already. [any]
-bool sp__sock_shut(struct sp__sock *s);
+/// Begins to close: handle invalid, callers woken; lingers `linger_ms` (-1: for ever). False: it
+/// was closed already. [any]
+bool sp__sock_shut(struct sp__sock *s, int64_t linger_ms);
 /// Waits until it is closed.
 void sp__sock_wait(struct sp__sock *s);
+/// Of a closed one: messages that it had taken and did not write.
+uint64_t sp__sock_undelivered(const struct sp__sock *s);
 
 /// Runs `fn` in an actor of the socket and waits for its result. SP_ESTATE from a callback.
 int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__sock *s, void *arg),

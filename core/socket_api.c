@@ -3,6 +3,7 @@
 /// [any]
 #include "error.h"
 #include "platform.h"
+#include "runtime.h"
 #include "socket.h"
 
 #include <sp/sp.h>
@@ -64,10 +65,40 @@ int sp_close(sp_socket s)
     if (rc != SP_OK) {
         return rc;
     }
-    if (!sp__sock_shut(sock)) {
+    if (!sp__sock_shut(sock, sp__option(&sock->opt.linger))) {
         rc = sp__fail(SP_ECLOSED, "close: the socket is closed already");
     } else if (!t->running && !t->in_user) {
         sp__sock_wait(sock);
+    }
+    sp__leave();
+    sp__reclaim();
+    return rc;
+}
+
+int sp_drain(sp_socket s, int timeout_ms, uint64_t *undelivered)
+{
+    struct sp__sock *sock = NULL;
+    uint64_t left = 0;
+    int rc;
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    rc = sock_enter(s, &sock);
+    if (rc != SP_OK) {
+        return rc;
+    }
+    if (!sp__sock_shut(sock, timeout_ms < 0 ? -1 : timeout_ms)) {
+        rc = sp__fail(SP_ECLOSED, "drain: the socket is closed already");
+    } else {
+        sp__sock_wait(sock);
+        left = sp__sock_undelivered(sock);
+        rc = left > 0 ? sp__fail(SP_ETIMEDOUT, "drain: %llu messages were not delivered",
+                                 (unsigned long long)left)
+                      : SP_OK;
+    }
+    if (undelivered != NULL) {
+        *undelivered = left;
     }
     sp__leave();
     sp__reclaim();

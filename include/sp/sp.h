@@ -62,7 +62,8 @@ SP_API void sp_config_free(sp_config *cfg);
 
 /// Closes everything: all sockets linger in parallel, blocked calls return SP_ECLOSED, threads end.
 /// Blocks for at most the longest linger. Afterwards the library can be used again. Not from a
-/// callback (it then does nothing but log an error).
+/// callback (it then does nothing but log an error). A process that ends by exit or by the return
+/// of main does the same then, so that what it sent still has its time.
 SP_API void sp_fini(void);
 
 /// With "threads" = 0: runs what is due and waits at most `timeout_ms` (-1: for ever, 0: not at
@@ -104,6 +105,13 @@ SP_NODISCARD SP_API int sp_open_raw(sp_socket *s, const char *protocol);
 /// returns, the socket's pipe function is not called any more: so do not hold a lock that this
 /// function takes. From a callback it lingers in the background instead. Blocks.
 SP_API int sp_close(sp_socket s);
+
+/// Closes a socket as sp_close does, with a time of its own (ms; -1: for ever) in place of
+/// "linger", and tells how it went: new sends are refused at once (SP_ECLOSED), what was accepted
+/// is written. SP_ETIMEDOUT: not all of it was; `*undelivered` (may be NULL) is exactly how many
+/// messages that is, 0 on success. The socket is closed in either case. SP_ESTATE: in a callback;
+/// nothing was done. Blocks.
+SP_NODISCARD SP_API int sp_drain(sp_socket s, int timeout_ms, uint64_t *undelivered);
 
 /// Listens at a URL; `l` may be NULL. Port 0 chooses a free one ("bound-port", "url"). Errors:
 /// SP_EINVAL (URL), SP_ENOPLUGIN, -EADDRINUSE, -EACCES and whatever else the system says. Nothing
