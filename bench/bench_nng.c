@@ -26,6 +26,8 @@ struct op {
     struct end *e;
     nng_aio *aio;
     bool sender;
+    nng_ctx ctx;  ///< of "reqrep"
+    bool sending; ///< … its step that is under way
 };
 
 static void end_ok(int rc, const char *what)
@@ -97,10 +99,43 @@ static void end_dial(void *end, const char *url)
     end_ok(nng_dial(((struct end *)end)->s, url, NULL, 0), "dial");
 }
 
+/// The next step of a request or an answer, with the message of the one before.
+static void op_step(struct op *op, nng_msg *m)
+{
+    op->sending = !op->sending;
+    if (op->sending) {
+        nng_aio_set_msg(op->aio, m);
+        nng_ctx_send(op->ctx, op->aio);
+    } else {
+        nng_ctx_recv(op->ctx, op->aio);
+    }
+}
+
+static void op_stepped(void *arg)
+{
+    struct op *op = arg;
+
+    end_ok(nng_aio_result(op->aio), op->sending ? "send" : "receive");
+    if (op->sending && !op->sender) {
+        atomic_fetch_add_explicit(op->e->count, 1, memory_order_relaxed);
+    }
+    op_step(op, op->sending ? NULL : nng_aio_get_msg(op->aio));
+}
+
 static void op_begin(struct op *op)
 {
     nng_msg *m;
 
+    if (bench_is(op->e->a->pattern, "reqrep")) {
+        end_ok(nng_ctx_open(&op->ctx, op->e->s), "context");
+        op->sending = !op->sender;
+        m = NULL;
+        if (op->sender) {
+            end_ok(nng_msg_alloc(&m, op->e->a->size), "message");
+        }
+        op_step(op, m);
+        return;
+    }
     if (!op->sender) {
         nng_recv_aio(op->e->s, op->aio);
         return;
@@ -134,7 +169,9 @@ static void end_flood(void *end, bool sender, _Atomic uint64_t *count)
     for (unsigned i = 0; i < e->a->flight; i++) {
         ops[i].e = e;
         ops[i].sender = sender;
-        end_ok(nng_aio_alloc(&ops[i].aio, op_done, &ops[i]), "operation");
+        end_ok(nng_aio_alloc(&ops[i].aio, bench_is(e->a->pattern, "reqrep") ? op_stepped : op_done,
+                             &ops[i]),
+               "operation");
     }
     for (unsigned i = 0; i < e->a->flight; i++) {
         op_begin(&ops[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The project's own library. --batch: by sp_sendmsgs and sp_recvmsgs.
+/// The project's own library. --batch: by sp_sendmsgs and sp_recvmsgs. --flight: so many operations
+/// at once; of "reqrep" each with a context of its own.
 #include "common.h"
 
 #include <stdlib.h>
@@ -118,6 +119,74 @@ static unsigned end_recv(void *end, uint64_t seq)
     return n;
 }
 
+/* ------------------------------------------------------------------ Operations in flight */
+
+struct op {
+    struct end *e;
+    sp_op *op;
+    sp_ctx ctx; ///< of "reqrep"
+    bool sender;
+    bool sending;            ///< the step that is under way
+    _Atomic uint64_t *count; ///< a server's, or receiver's
+};
+
+static sp_msg *op_new_message(const struct op *o)
+{
+    sp_msg *m = NULL;
+
+    (void)end_ok(sp_msg_new(&m, o->e->a->size), "message");
+    return m;
+}
+
+/// The next step of a request or an answer, or the same of a one-way stream.
+static void op_step(struct op *o, sp_msg *m)
+{
+    if (o->ctx.id == 0) {
+        (void)end_ok(o->sender ? sp_op_send(o->op, o->e->s.id, op_new_message(o))
+                               : sp_op_recv(o->op, o->e->s.id),
+                     "start");
+        return;
+    }
+    o->sending = !o->sending;
+    (void)end_ok(o->sending ? sp_op_send(o->op, o->ctx.id, m) : sp_op_recv(o->op, o->ctx.id),
+                 "start");
+}
+
+static void op_done(sp_op *op, void *arg)
+{
+    struct op *o = arg;
+    sp_msg *m = sp_op_msg(op);
+
+    (void)end_ok(sp_op_result(op), o->sending ? "send" : "receive");
+    if (!o->sender && (o->ctx.id == 0 || o->sending)) {
+        atomic_fetch_add_explicit(o->count, 1, memory_order_relaxed);
+    }
+    if (o->ctx.id == 0) {
+        sp_msg_release(m);
+    }
+    op_step(o, m);
+}
+
+static void end_flood(void *end, bool sender, _Atomic uint64_t *count)
+{
+    struct end *e = end;
+    struct op *ops = calloc(e->a->flight, sizeof(*ops));
+
+    if (ops == NULL) {
+        bench_die("no memory");
+    }
+    for (unsigned i = 0; i < e->a->flight; i++) {
+        struct op *o = &ops[i];
+
+        *o = (struct op){.e = e, .sender = sender, .sending = !sender, .count = count};
+        (void)end_ok(sp_op_new(&o->op, op_done, o), "operation");
+        if (bench_is(e->a->pattern, "reqrep")) {
+            (void)end_ok(sp_ctx_open(&o->ctx, e->s), "context");
+        }
+        op_step(o, sender && o->ctx.id != 0 ? op_new_message(o) : NULL);
+    }
+}
+
 static void end_dial(void *end, const char *url)
 {
     (void)end_ok(sp_dial(((struct end *)end)->s, url, NULL, 0), "dial");
@@ -125,8 +194,12 @@ static void end_dial(void *end, const char *url)
 
 int main(int argc, char **argv)
 {
-    static const struct bench_lib lib = {
-        .name = "sp", .open = end_open, .send = end_send, .recv = end_recv, .dial = end_dial};
+    static const struct bench_lib lib = {.name = "sp",
+                                         .open = end_open,
+                                         .send = end_send,
+                                         .recv = end_recv,
+                                         .dial = end_dial,
+                                         .flood = end_flood};
 
     return bench_main(argc, argv, &lib);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// libzmq, with its default queues and one I/O thread a process.
+/// libzmq, with its default queues and one I/O thread a process. Requests in flight (--flight) go
+/// from a DEALER to a ROUTER.
 #include "common.h"
 
 #include <stdlib.h>
@@ -33,6 +34,9 @@ static int end_type(const struct bench_args *a, bool server)
     // A REQ ignores another connect to an address that it has.
     if (bench_is(a->what, "conns")) {
         return server ? ZMQ_PULL : ZMQ_PUSH;
+    }
+    if (bench_is(a->pattern, "reqrep") && a->flight > 0) {
+        return server ? ZMQ_ROUTER : ZMQ_DEALER;
     }
     if (bench_is(a->pattern, "reqrep")) {
         return server ? ZMQ_REP : ZMQ_REQ;
@@ -100,10 +104,52 @@ static void end_dial(void *end, const char *url)
     (void)end_ok(zmq_connect(((struct end *)end)->s, url), "connect");
 }
 
+/// Sends back what comes in: the frame of the sender, then the body.
+static void end_answer(struct end *e, _Atomic uint64_t *count)
+{
+    zmq_msg_t who;
+    zmq_msg_t m;
+
+    for (;;) {
+        (void)zmq_msg_init(&who);
+        (void)zmq_msg_init(&m);
+        (void)end_ok(zmq_msg_recv(&who, e->s, 0), "receive");
+        (void)end_ok(zmq_msg_recv(&m, e->s, 0), "receive");
+        (void)end_ok(zmq_msg_send(&who, e->s, ZMQ_SNDMORE), "send");
+        (void)end_ok(zmq_msg_send(&m, e->s, 0), "send");
+        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
+    }
+}
+
+static void end_flood(void *end, bool sender, _Atomic uint64_t *count)
+{
+    struct end *e = end;
+    zmq_msg_t m;
+
+    if (!bench_is(e->a->pattern, "reqrep")) {
+        bench_die("--flight is for reqrep here");
+    }
+    if (!sender) {
+        end_answer(e, count);
+    }
+    for (unsigned i = 0; i < e->a->flight; i++) {
+        (void)end_send(e, i);
+    }
+    for (;;) {
+        (void)zmq_msg_init(&m);
+        (void)end_ok(zmq_msg_recv(&m, e->s, 0), "receive");
+        (void)end_ok(zmq_msg_send(&m, e->s, 0), "send");
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const struct bench_lib lib = {
-        .name = "zmq", .open = end_open, .send = end_send, .recv = end_recv, .dial = end_dial};
+    static const struct bench_lib lib = {.name = "zmq",
+                                         .open = end_open,
+                                         .send = end_send,
+                                         .recv = end_recv,
+                                         .dial = end_dial,
+                                         .flood = end_flood};
 
     return bench_main(argc, argv, &lib);
 }

@@ -53,6 +53,16 @@ def one_way(transport, size, pin, full=True):
                 f"thr-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "/s")
 
 
+def in_flight(transport, pin):
+    flight = ["--flight", 64]
+    members = [Member("sp", "bench_sp", *flight), Member("nng", "bench_nng", *flight),
+               Member("zmq", "bench_zmq", *flight)]
+    args = ["--transport", transport, "--pattern", "reqrep", "--size", 64] + (["--pin"] if pin else [])
+    where = "one core" if pin else "both cores"
+    return Case(f"64 requests in flight, 64 B {transport}, {where}", "thr", "rate", True, args, members,
+                f"flight-{where.replace(' ', '-')}", f"{transport} 64 requests in flight", "/s")
+
+
 def start(transport):
     members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS] + [Member("floor", "bench_raw")]
     return Case(f"start to first message {transport}", "start", "exec_us", False, ["--transport", transport], members,
@@ -76,6 +86,7 @@ def usual():
     cases += [latency(t, "pair", 64, False) for t in TRANSPORTS]
     cases += [one_way(t, 64, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [one_way(t, size, False, full=False) for size in (1 << 10, 1 << 16, 1 << 20) for t in TRANSPORTS]
+    cases += [in_flight(t, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [start(t) for t in TRANSPORTS]
     return cases + [connections(t) for t in ("ipc", "tcp")]
 
@@ -85,5 +96,6 @@ def everything():
     cases = [latency(t, p, s, pin) for pin in (False, True) for p in ("reqrep", "pair") for s in sizes
              for t in TRANSPORTS]
     cases += [one_way(t, s, pin) for pin in (False, True) for s in sizes for t in TRANSPORTS]
+    cases += [in_flight(t, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [start(t) for t in TRANSPORTS]
     return cases + [connections(t) for t in ("ipc", "tcp")]

@@ -44,7 +44,8 @@ struct bench_lib {
     unsigned (*recv)(void *end, uint64_t seq);
     /// One connection more.
     void (*dial)(void *end, const char *url);
-    /// With operations in flight: sends or receives for ever, adding up in `count`. May be NULL.
+    /// With operations in flight: sends or receives for ever, adding up in `count`. Of "reqrep" the
+    /// client keeps so many requests in flight, and the server answers. May be NULL.
     void (*flood)(void *end, bool sender, _Atomic uint64_t *count);
 };
 

@@ -169,6 +169,93 @@ static void error_bad_urls_and_names(void **state)
     check_ok(sp_close(s));
 }
 
+/* ------------------------------------------------------------------ The original design's errors
+ */
+
+/// Each by a real cause, with its chain and its category.
+static void error_closed_ends_a_waiting_call(void **state)
+{
+    sp_socket s = check_open("pair");
+    sp_op *op;
+
+    (void)state;
+    check_ok(sp_op_new(&op, NULL, NULL));
+    check_ok(sp_op_recv(op, s.id));
+    check_ok(sp_close(s));
+    check_rc(SP_ECLOSED, sp_op_wait(op));
+    sp_op_free(op);
+    assert_int_equal(sp_errcat(SP_ECLOSED), SP_CAT_SHUTDOWN);
+    check_rc(SP_ECLOSED, sp_send(s, "x", 1, 0));
+    assert_non_null(strstr(sp_error_detail(), "is closed"));
+}
+
+static void error_timeout_of_a_send_and_a_connection(void **state)
+{
+    sp_socket s = check_open("pair");
+
+    (void)state;
+    check_ok(sp_set_int(s.id, "send-timeout", 10));
+    check_detail(SP_ETIMEDOUT, "send: timed out, no peer connected", sp_send(s, "x", 1, 0));
+    check_ok(sp_set_int(s.id, "recv-timeout", 10));
+    check_detail(SP_ETIMEDOUT, "receive: timed out", (int)sp_recv(s, NULL, 0, 0));
+    assert_int_equal(sp_errcat(SP_ETIMEDOUT), SP_CAT_TRANSPORT);
+    check_ok(sp_close(s));
+}
+
+static void error_invalid_state_of_a_protocol(void **state)
+{
+    sp_socket req = check_open("req");
+    sp_socket rep = check_open("rep");
+
+    (void)state;
+    check_detail(SP_ESTATE, "receive: \"req\" has no question under way (send one first)",
+                 (int)sp_recv(req, NULL, 0, 0));
+    check_detail(SP_ESTATE, "send: \"rep\" has no request to answer (receive one first)",
+                 sp_send(rep, "x", 1, 0));
+    assert_int_equal(sp_errcat(SP_ESTATE), SP_CAT_PROTOCOL);
+    check_ok(sp_close(req));
+    check_ok(sp_close(rep));
+}
+
+static void error_no_peer_when_not_waiting(void **state)
+{
+    sp_socket s = check_open("req");
+
+    (void)state;
+    check_detail(SP_ENOPEER, "send: no peer connected", sp_send(s, "x", 1, SP_NONBLOCK));
+    assert_int_equal(sp_errcat(SP_ENOPEER), SP_CAT_PROTOCOL);
+    check_ok(sp_close(s));
+}
+
+static void error_buffer_full_when_not_waiting(void **state)
+{
+    sp_socket a;
+    sp_socket b;
+    int rc = SP_OK;
+
+    (void)state;
+    check_couple("inproc", "pair", "pair", &a, &b);
+    for (int i = 0; i < 100000 && rc == SP_OK; i++) {
+        rc = sp_send(a, "x", 1, SP_NONBLOCK);
+    }
+    check_detail(SP_EAGAIN, "send: no room now", rc);
+    assert_int_equal(sp_errcat(SP_EAGAIN), SP_CAT_RESOURCE);
+    check_ok(sp_close(a));
+    check_ok(sp_close(b));
+}
+
+/// Of the categories only this one is left: the system refused.
+static void error_of_the_transport(void **state)
+{
+    sp_socket s = check_open("pair");
+
+    (void)state;
+    check_detail(-ECONNREFUSED, "dial tcp://127.0.0.1:1: connect: Connection refused",
+                 sp_dial(s, "tcp://127.0.0.1:1", NULL, 0));
+    assert_int_equal(sp_errcat(-ECONNREFUSED), SP_CAT_TRANSPORT);
+    check_ok(sp_close(s));
+}
+
 /* ------------------------------------------------------------------ Log */
 
 struct lines {
@@ -240,6 +327,12 @@ int main(void)
         cmocka_unit_test(error_dial_refused_has_the_whole_chain),
         cmocka_unit_test(error_detail_survives_work_in_place),
         cmocka_unit_test(error_bad_urls_and_names),
+        cmocka_unit_test(error_closed_ends_a_waiting_call),
+        cmocka_unit_test(error_timeout_of_a_send_and_a_connection),
+        cmocka_unit_test(error_invalid_state_of_a_protocol),
+        cmocka_unit_test(error_no_peer_when_not_waiting),
+        cmocka_unit_test(error_buffer_full_when_not_waiting),
+        cmocka_unit_test(error_of_the_transport),
         cmocka_unit_test(log_lines_up_to_the_level_go_to_the_function),
         cmocka_unit_test(log_level_of_the_settings_is_used),
     };
