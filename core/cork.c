@@ -23,7 +23,8 @@ static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, siz
     atomic_store_explicit(&t->cork_at, now, memory_order_relaxed);
     atomic_store_explicit(&t->corks, atomic_load_explicit(&t->corks, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    // seq_cst, against sched_look: the guard that ends sees this cork, or we see below that it has.
+    // seq_cst, against sp__guard_look: the guard that ends sees this cork, or we see below that it
+    // has.
     atomic_store_explicit(&t->cork, a, memory_order_seq_cst);
     SP__TRACE(A23, a, 0);
     if (!sp__guard_corks() && sp__cork_take(t) != NULL) {

@@ -78,4 +78,10 @@ struct sp__thread *sp__threads(void);
 /// Wakes a thread out of park or the poller.
 void sp__thread_wake(struct sp__thread *t);
 
+/// Whether a token lies there. Relaxed: who sees it takes it by park, which acquires. The thread's.
+static inline bool sp__thread_posted(struct sp__thread *t)
+{
+    return __atomic_load_n(&t->parker.token, __ATOMIC_RELAXED) == 1;
+}
+
 #endif

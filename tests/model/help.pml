@@ -28,30 +28,30 @@
  * helper waiting, where rest means that only sleeps without limit are left; a worker ends only when
  * nobody counts on it.
  *
- * map: J1 core/sched.c helper_wait `poller = poll && poller_take(t);`
- * map: J2 core/sched.c sched_spin `n = sp__platform->poller_wait(ready, POLL_MAX, 0);`
- * map: J3 core/sched.c helper_look `bool won = n > 0 || thread_posted(t);`
- * map: J4 core/sched.c helper_wait `poller = poller || (poll && poller_take(t));`
- * map: J5 core/sched.c helper_wait `if (poller && sched.zombies != NULL) {`
- * map: J6 core/sched.c helper_wait `deadline = poller_lie_down(deadline);`
- * map: J7 core/sched.c helper_wait `sched.wanted = sched.wanted || poll;`
+ * map: J1 core/sched.c helper_wait `poller = poll && sp__poller_take(t);`
+ * map: J2 core/sched.c helper_spin `n = sp__platform->poller_wait(ready, SP__POLL_MAX, 0);`
+ * map: J3 core/sched.c helper_look `bool won = n > 0 || sp__thread_posted(t);`
+ * map: J4 core/sched.c helper_wait `poller = poller || (poll && sp__poller_take(t));`
+ * map: J5 core/sched.c helper_wait `if (poller && sp__sched.zombies != NULL) {`
+ * map: J6 core/sched.c helper_wait `deadline = sp__poller_lie_down(deadline);`
+ * map: J7 core/sched.c helper_wait `sp__sched.wanted = sp__sched.wanted || poll;`
  * map: J8 core/sched.c helper_wait `(void)sp__platform->park(&t->parker, deadline);`
- * map: J9 core/sched.c sched_helped `sched.helped = true;`
- * map: J10 core/sched.c sched_helped `if (sched.guard == NULL || sched.head != NULL) {`
- * map: J11 core/sched.c guard_take `bool expects = sched.helped || (sched.wanted && !sched.poller_busy);`
- * map: J12 core/sched.c guard_take `sched.guard = t;`
- * map: J13 core/sched.c guard_take `sched.wanted = false;`
- * map: J14 core/sched.c sched_idle `deadline = nap < deadline ? nap : deadline;`
- * map: J15 core/sched.c sched_idle `if (poll && poller_take(t)) {`
- * map: J16 core/sched.c sched_idle `sched.guard = NULL;`
- * map: J17 core/sched.c sched_sleep `woken = !t->idle;`
- * map: J18 core/sched.c sched_idle `ends = extra && !woken && !sched.stop && sched.head == NULL && sched.count > 1;`
- * map: J19 core/sched.c sched_idle `sched.count--;`
- * map: J20 core/sched.c sched_idle `t->place->gone = true;`
- * map: J21 core/sched.c worker_place `if (sched.workers[i].gone) {`
- * map: J22 core/sched.c sp__watch_close `sched.zombies = w;`
+ * map: J9 core/sched.c poller_helped `sp__sched.helped = true;`
+ * map: J10 core/sched.c poller_helped `if (sp__sched.guard == NULL || sp__sched.head != NULL) {`
+ * map: J11 core/sched.c guard_take `bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);`
+ * map: J12 core/sched.c guard_take `sp__sched.guard = t;`
+ * map: J13 core/sched.c guard_take `sp__sched.wanted = false;`
+ * map: J14 core/sched.c sp__idle `deadline = nap < deadline ? nap : deadline;`
+ * map: J15 core/sched.c sp__idle `if (poll && sp__poller_take(t)) {`
+ * map: J16 core/sched.c sp__idle `sp__sched.guard = NULL;`
+ * map: J17 core/sched.c idle_sleep `woken = !t->idle;`
+ * map: J18 core/sched.c sp__idle `ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;`
+ * map: J19 core/sched.c sp__idle `sp__sched.count--;`
+ * map: J20 core/sched.c sp__idle `t->place->gone = true;`
+ * map: J21 core/sched.c worker_place `if (workers[i].gone) {`
+ * map: J22 core/sched.c sp__watch_close `sp__sched.zombies = w;`
  * map: J23 core/sched.c sp__watch_close `sp__platform->poller_wake();`
- * map: J24 core/sched.c sched_polled `zombies = sched.zombies;`
+ * map: J24 core/sched.c sp__poller_report `zombies = sp__sched.zombies;`
  *
  * Merged: as in poller.pml. Which idle thread is woken is any; a report's actor runs after the role
  * is given up.

@@ -9,28 +9,28 @@
  * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the
  * timer fired; in particular while one worker is in the user's code.
  *
- * map: B1 core/sched.c sched_alert `if (idle != NULL) {`
- * map: B2 core/sched.c sched_alert `} else if (sched.poller_asleep) {`
- * map: B3 core/sched.c sched_alert `} else if (sched.count == sched.in_user || shared_waiting() > START_BACKLOG) {`
- * map: B4 core/sched.c sched_alert `sp__platform->poller_wake();`
- * map: B5 core/sched.c shared_push `sched_alert();`
- * map: B6 core/sched.c sched_cover `(!sched.poller_busy || sched.head != NULL || corks)) {`
- * map: B7 core/sched.c sched_cover `covered = worker_start() || sched.count > sched.in_user;`
- * map: B8 core/sched.c sched_run_user `local_flush(t);`
- * map: B9 core/sched.c poller_lie_down `sched.poller_until = next < deadline ? next : deadline;`
- * map: B10 core/sched.c sched_poll_sleep `n = sp__platform->poller_wait(ready, POLL_MAX`
- * map: B11 core/sched.c sched_polled `w->ready(w, ready[i].ready);`
- * map: B12 core/sched.c sched_polled `(void)sp__timers_fire(sp__now());`
- * map: B13 core/sched.c sched_polled `sched.poller_asleep = false;`
- * map: B14 core/sched.c sched_idle `if (sched.head != NULL || sched.stop) {`
- * map: B15 core/sched.c poller_lie_down `sched.poller_asleep = true;`
- * map: B16 core/sched.c sched_sleep `(void)sp__platform->park(&t->parker, deadline);`
- * map: B17 core/sched.c sched_glance `mine = poller_take(t);`
- * map: B18 core/sched.c sp__poller_kick `late = sched.poller_asleep && due < sched.poller_until;`
+ * map: B1 core/sched.c sp__sched_alert `if (idle != NULL) {`
+ * map: B2 core/sched.c sp__sched_alert `} else if (sp__sched.poller_asleep) {`
+ * map: B3 core/sched.c sp__sched_alert `} else if (sp__sched.count == sp__sched.in_user || shared_waiting() > START_BACKLOG) {`
+ * map: B4 core/sched.c sp__sched_alert `sp__platform->poller_wake();`
+ * map: B5 core/sched.c shared_push `sp__sched_alert();`
+ * map: B6 core/sched.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
+ * map: B7 core/sched.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
+ * map: B8 core/sched.c sched_run_user `sp__local_flush(t);`
+ * map: B9 core/sched.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
+ * map: B10 core/sched.c poller_sleep `n = sp__platform->poller_wait(ready, SP__POLL_MAX`
+ * map: B11 core/sched.c sp__poller_report `w->ready(w, ready[i].ready);`
+ * map: B12 core/sched.c sp__poller_report `(void)sp__timers_fire(sp__now());`
+ * map: B13 core/sched.c sp__poller_report `sp__sched.poller_asleep = false;`
+ * map: B14 core/sched.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
+ * map: B15 core/sched.c sp__poller_lie_down `sp__sched.poller_asleep = true;`
+ * map: B16 core/sched.c idle_sleep `(void)sp__platform->park(&t->parker, deadline);`
+ * map: B17 core/sched.c sp__poller_glance `mine = sp__poller_take(t);`
+ * map: B18 core/sched.c sp__poller_kick `late = sp__sched.poller_asleep && due < sp__sched.poller_until;`
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
- * map: B21 core/sched.c sp__need_worker `worker_start();`
- * map: B27 core/sched.c sched_uncover `sched.in_user--;`
+ * map: B21 core/sched.c sp__need_worker `sp__worker_start();`
+ * map: B27 core/sched.c sp__worker_uncover `sp__sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
  * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).

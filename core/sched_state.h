@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/// What the files of the scheduler share, and nobody else includes: the state under one lock, and
+/// how they call each other. The lock guards only scheduling, never the running of an actor.
+///
+///     sched.c   run queues, and who runs what is in them: sp__schedule, sp__run_here, turns
+///     worker.c  lives of workers: start, covering for one in the user's code, end
+///     idle.c    a thread with nothing to run: it polls, sleeps, guards, or retires
+///     poller.c  the role of the poller: who has it, its sleep, what it reports
+///     helper.c  application threads that wait: they poll, look, or drive ("threads" = 0)
+///     watch.c   descriptors in the readiness set
+///
+/// "Under the lock" is a call with sp__sched.lock held; all others are without it.
+#ifndef SP_CORE_SCHED_STATE_H
+#define SP_CORE_SCHED_STATE_H
+
+#include "actor.h"
+#include "platform.h"
+#include "thread.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SP__FAIR_TURNS 61 // after as many turns the shared queue and the poller have their turn
+#define SP__POLL_MAX 64   // reports of one look
+
+struct sp__watch;
+
+/// Everything but the atomics: under the lock. In brackets: whose functions write it.
+struct sp__sched {
+    pthread_mutex_t lock;
+
+    struct sp__actor *head; ///< shared queue, linked by sp__actor.link [sched]
+    struct sp__actor *tail;
+    atomic_uint waiting; ///< in the shared queue; written under the lock
+
+    struct sp__thread *idle; ///< asleep for want of work [idle]; who wakes one takes it out
+
+    bool poller_busy;     ///< somebody polls or hands out reports [poller]
+    bool poller_asleep;   ///< … and sleeps in it [poller]; who wakes it takes that back
+    bool poller_worker;   ///< … and is a worker
+    int64_t poller_until; ///< … at most so long
+
+    /// Application threads that wait take turns at polling. One that leaves is expected back soon,
+    /// so nobody is woken in its place: a worker, the guard, sleeps no longer than GUARD_NAP, and
+    /// polls if nobody does by then. Model: help.pml.
+    bool helped; ///< a helper left [poller] since a guard looked [idle]
+    bool wanted; ///< one would like to poll [helper], when the worker that does is through [idle]
+    struct sp__thread *guard; ///< sleeps in the poller or on the idle list, but not for long [idle]
+    atomic_bool corks;        ///< the guard looks after corks too [idle]
+
+    int in_user;    ///< workers in the user's code [worker]
+    bool stop;      ///< the end of all workers [worker]
+    atomic_int max; ///< workers; 0: the application drives [worker]
+    int count;      ///< workers that live [worker]
+
+    atomic_uint watches;       ///< open [watch]
+    struct sp__watch *zombies; ///< closed while somebody polled [watch]; taken by [poller]
+
+    atomic_uint_least64_t wakes; ///< for statistics [sched]
+    atomic_uint_least64_t turns;
+};
+
+/// Hidden also where it is only declared: no detour by a table of addresses.
+extern struct sp__sched sp__sched __attribute__((visibility("hidden")));
+
+/// How many workers there may be. Relaxed: it is written at the start, and once more, with a wake
+/// for everybody, when no worker can be started.
+static inline int sp__sched_max(void)
+{
+    return atomic_load_explicit(&sp__sched.max, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ sched.c */
+
+/// Whether anything waits in the thread's own queue. The thread's.
+static inline bool sp__local_any(const struct sp__thread *t)
+{
+    return t->run_next != NULL || t->run_head != NULL;
+}
+
+/// Runs what is queued here now, not in a later turn, which may begin with the user's code. The
+/// thread's, a worker.
+void sp__local_run(struct sp__thread *t);
+/// Moves what is queued here to the shared queue. The thread's.
+void sp__local_flush(struct sp__thread *t);
+/// Sees to it that somebody comes for the shared queue; called under the lock, which it gives up.
+void sp__sched_alert(void);
+
+enum sp__turn { SP__TURN_RAN, SP__TURN_IDLE, SP__TURN_END };
+/// One turn: runs one actor, or waits for work until the deadline. SP__TURN_END: a worker that is
+/// not needed. The thread's, with `running` set.
+enum sp__turn sp__sched_turn(struct sp__thread *t, int64_t deadline);
+
+/* ------------------------------------------------------------------ worker.c */
+
+/// Starts a worker; under the lock. False: there may be no more, or it cannot be started.
+bool sp__worker_start(void);
+/// A worker will be busy for an unknown time: somebody else shall poll, look after corks, and take
+/// what waits in the shared queue, for which this worker may have been the one that was woken.
+/// False: there is nobody.
+bool sp__worker_cover(void);
+/// It is back.
+void sp__worker_uncover(void);
+
+/* ------------------------------------------------------------------ idle.c */
+
+/// Nothing to run: polls if nobody does, else sleeps until there is work. False: a worker that had
+/// nothing to do for long, and is not the last, shall end.
+bool sp__idle(struct sp__thread *t, int64_t deadline);
+/// The guard looks after corks, as long as there are any; with `all`, takes out every one for the
+/// last time. Then sp__local_run.
+void sp__guard_look(bool all);
+
+/* ------------------------------------------------------------------ poller.c */
+
+/// Takes the role of the poller, if it is free; under the lock. True: one of sp__poller_poll and
+/// sp__poller_report must follow.
+bool sp__poller_take(const struct sp__thread *t);
+/// The poller will sleep until the deadline that is returned, or the next timer; under the lock. A
+/// timer that is armed later finds it asleep, and kicks.
+int64_t sp__poller_lie_down(int64_t deadline);
+/// Polls once, with the role taken.
+void sp__poller_poll(struct sp__thread *t, int64_t deadline);
+/// Posts what the one poller found ready, and what is due, and gives the role up.
+void sp__poller_report(struct sp__thread *t, const struct sp__ready *ready, int n);
+/// A look at the poller without waiting, if nobody else has it.
+void sp__poller_glance(struct sp__thread *t);
+
+/* ------------------------------------------------------------------ watch.c */
+
+/// Drops the references of watches that were closed while reports were under way.
+void sp__zombies_drop(struct sp__watch *w);
+
+#endif
