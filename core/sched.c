@@ -12,6 +12,7 @@
 #include "scope.h"
 #include "spin.h"
 #include "timer.h"
+#include "watch.h"
 
 #include <sp/sp.h>
 
@@ -368,17 +369,6 @@ void sp__run_here(bool in_place)
     SP__TRACE(C16, t, 0);
 }
 
-void sp__zombies_drop(struct sp__watch *w)
-{
-    while (w != NULL) {
-        struct sp__watch *next = w->zombie;
-
-        SP__TRACE(G17, w, w->obj);
-        sp__drop(w->obj);
-        w = next;
-    }
-}
-
 /// Looks for what the thread waits for without sleeping: a token, and as the poller also readiness.
 /// Returns what is ready.
 static int helper_spin(struct sp__thread *t, struct sp__ready *ready, int64_t until)
@@ -466,7 +456,7 @@ void sp__poller_report(struct sp__thread *t, const struct sp__ready *ready, int 
     } else {
         (void)pthread_mutex_unlock(&sp__sched.lock);
     }
-    sp__zombies_drop(zombies);
+    sp__watch_drop_zombies(zombies);
 }
 
 bool sp__poller_take(const struct sp__thread *t)
@@ -869,66 +859,6 @@ bool sp__guard_corks(void)
     return true;
 }
 
-/* ------------------------------------------------------------------ Watches */
-
-int sp__watch_open(struct sp__watch *w, int fd)
-{
-    int rc;
-
-    w->fd = fd;
-    SP__TRACE(G21, w, w->obj);
-    sp__hold(w->obj);
-    // Release: who gets a report about it sees what it is about (sp__poller_report); the kernel
-    // orders that too, but not so that tools could see it.
-    (void)atomic_fetch_add_explicit(&sp__sched.watches, 1, memory_order_release);
-    rc = sp__platform->watch(fd, w);
-    if (rc < 0) {
-        (void)atomic_fetch_sub_explicit(&sp__sched.watches, 1, memory_order_relaxed);
-        w->fd = -1;
-        SP__TRACE(G14, w, w->obj);
-        sp__drop(w->obj);
-        return rc;
-    }
-    sp__need_worker();
-    return SP_OK;
-}
-
-void sp__watch_out(struct sp__watch *w, bool out)
-{
-    if (w->fd >= 0) {
-        sp__platform->watch_out(w->fd, w, out);
-    }
-}
-
-void sp__watch_close(struct sp__watch *w)
-{
-    bool busy;
-
-    if (w->fd < 0) {
-        return;
-    }
-    sp__platform->unwatch(w->fd);
-    SP__TRACE(G11, w, 0);
-    w->fd = -1;
-    (void)atomic_fetch_sub_explicit(&sp__sched.watches, 1, memory_order_relaxed);
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    busy = sp__sched.poller_busy;
-    SP__TRACE(G12, w, busy);
-    if (busy) {
-        w->zombie = sp__sched.zombies;
-        sp__sched.zombies = w;
-        SP__TRACE(G13, w, 0);
-    }
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    if (busy) {
-        SP__TRACE(B4, NULL, 0);
-        sp__platform->poller_wake();
-    } else {
-        SP__TRACE(G14, w, w->obj);
-        sp__drop(w->obj);
-    }
-}
-
 /* ------------------------------------------------------------------ Start and stop */
 
 int sp__sched_start(int threads)
@@ -976,7 +906,7 @@ void sp__sched_stop(void)
     sp__sched.wanted = false;
     atomic_store_explicit(&sp__sched.corks, false, memory_order_relaxed);
     (void)pthread_mutex_unlock(&sp__sched.lock);
-    sp__zombies_drop(sp__sched.zombies);
+    sp__watch_drop_zombies(sp__sched.zombies);
     sp__sched.zombies = NULL;
     sp__platform->poller_close();
 }

@@ -131,6 +131,6 @@ void sp__poller_glance(struct sp__thread *t);
 /* ------------------------------------------------------------------ watch.c */
 
 /// Drops the references of watches that were closed while reports were under way.
-void sp__zombies_drop(struct sp__watch *w);
+void sp__watch_drop_zombies(struct sp__watch *w);
 
 #endif

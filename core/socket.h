@@ -18,6 +18,7 @@
 #include "scope.h"
 #include "timer.h"
 #include "waiter.h"
+#include "watch.h"
 
 #include <sp/plugin.h>
 #include <sp/sp.h>

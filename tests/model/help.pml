@@ -49,8 +49,8 @@
  * map: J19 core/sched.c sp__idle `sp__sched.count--;`
  * map: J20 core/sched.c sp__idle `t->place->gone = true;`
  * map: J21 core/sched.c worker_place `if (workers[i].gone) {`
- * map: J22 core/sched.c sp__watch_close `sp__sched.zombies = w;`
- * map: J23 core/sched.c sp__watch_close `sp__platform->poller_wake();`
+ * map: J22 core/watch.c sp__watch_close `sp__sched.zombies = w;`
+ * map: J23 core/watch.c sp__watch_close `sp__platform->poller_wake();`
  * map: J24 core/sched.c sp__poller_report `zombies = sp__sched.zombies;`
  *
  * Merged: as in poller.pml. Which idle thread is woken is any; a report's actor runs after the role

@@ -7,6 +7,7 @@
 #include "core/msg.h"
 #include "core/sched.h"
 #include "core/timer.h"
+#include "core/watch.h"
 
 #include <sp/plugin.h>
 
