@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/// Run queues, workers and the poller. Each thread runs its own queue; the shared queue is for what
+/// Run queues, and the poller. Each thread runs its own queue; the shared queue is for what
 /// a thread may not or shall not run itself. The lock guards only scheduling, never the running of
 /// an actor. [any]
 #include "sched.h"
 
-#include "config.h"
 #include "cork.h"
-#include "log.h"
 #include "platform.h"
 #include "sched_state.h"
 #include "scope.h"
@@ -17,25 +15,14 @@
 #include <sp/sp.h>
 
 #include <pthread.h>
-#include <stdio.h>
 
-#define WORKERS_MAX 64
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
 #define GUARD_NAP (100 * INT64_C(1000)) // ns
 #define RETIRE (400 * SP__MS) // a worker without work ends after that, unless it is the last
 
-struct sp__worker {
-    void *thread; ///< NULL: none
-    bool gone;    ///< it ends by itself, and is to be joined
-};
-
 struct sp__sched sp__sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static struct sp__worker workers[WORKERS_MAX]; ///< under the lock
-
-static void worker_main(void *arg);
 
 /* ------------------------------------------------------------------ Queues */
 
@@ -117,58 +104,6 @@ static struct sp__actor *shared_take(void)
     return a;
 }
 
-/// A free place for a worker. -1: none.
-static int worker_place(void)
-{
-    for (int i = 0; i < sp__sched_max(); i++) {
-        if (workers[i].gone) {
-            sp__platform->thread_join(workers[i].thread); // It only returns any more.
-            workers[i] = (struct sp__worker){NULL, false};
-        }
-        if (workers[i].thread == NULL) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/// Without any thread, blocking calls do the work, as with "threads" = 0: those under way too, so
-/// they look again. Under the lock.
-static void workers_none(void)
-{
-    atomic_store_explicit(&sp__sched.max, 0, memory_order_relaxed);
-    SP__TRACE(B26, NULL, 0);
-    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
-        sp__thread_wake(t);
-    }
-}
-
-bool sp__worker_start(void)
-{
-    char name[32];
-    struct sp__thread_attr attr = {name, (size_t)sp__config()->thread_stack,
-                                   sp__config()->affinity};
-    int i = sp__sched.stop ? -1 : worker_place();
-    int rc;
-
-    if (i < 0) {
-        return false;
-    }
-    (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
-    rc = sp__platform->thread_start(&workers[i].thread, &attr, worker_main, &workers[i]);
-    if (rc < 0) {
-        workers[i].thread = NULL;
-    } else {
-        sp__sched.count++;
-        SP__TRACE(B22, NULL, sp__sched.count);
-    }
-    if (rc < 0 && sp__sched.count == 0) {
-        sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
-        workers_none();
-    }
-    return rc == SP_OK;
-}
-
 void sp__sched_alert(void)
 {
     struct sp__thread *idle = sp__sched.idle;
@@ -245,35 +180,6 @@ void sp__schedule(struct sp__actor *a)
     } else {
         local_push_next(t, a);
     }
-}
-
-bool sp__worker_cover(void)
-{
-    bool covered = true;
-    bool corks;
-
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__sched.in_user++;
-    corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
-    SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks);
-    if (sp__sched_max() > 0 && (sp__sched.count == sp__sched.in_user ||
-                                (!sp__sched.poller_busy && sp__sched.idle == NULL))) {
-        SP__TRACE(B7, NULL, sp__sched.count);
-        covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;
-    } else if (sp__sched_max() > 0 && (!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {
-        sp__sched_alert();
-        return true;
-    }
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    return covered;
-}
-
-void sp__worker_uncover(void)
-{
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__sched.in_user--;
-    SP__TRACE(B27, NULL, sp__sched.in_user);
-    (void)pthread_mutex_unlock(&sp__sched.lock);
 }
 
 /* ------------------------------------------------------------------ Running */
@@ -568,9 +474,7 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
 
         ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;
         if (ends) {
-            sp__sched.count--;
-            SP__TRACE(B30, t, ends);
-            t->place->gone = true; // Here: who counts on being able to start one finds its place.
+            sp__worker_retire(t);
         }
         (void)pthread_mutex_unlock(&sp__sched.lock);
     }
@@ -628,36 +532,6 @@ enum sp__turn sp__sched_turn(struct sp__thread *t, int64_t deadline)
         sched_run(t, a);
     }
     return SP__TURN_RAN;
-}
-
-static void worker_main(void *arg)
-{
-    struct sp__worker *me = arg;
-    struct sp__thread *t = sp__self();
-    bool stop = t == NULL;
-
-    if (t == NULL) {
-        // No memory even for its record: as if it could not have been started.
-        (void)pthread_mutex_lock(&sp__sched.lock);
-        sp__sched.count--;
-        SP__TRACE(B33, NULL, sp__sched.count);
-        workers_none();
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        return;
-    }
-    t->worker = true;
-    t->running = true;
-    t->place = me;
-    while (!stop) {
-        stop = sp__sched_turn(t, SP__NEVER) == SP__TURN_END;
-        if (!stop && !sp__local_any(t)) {
-            (void)pthread_mutex_lock(&sp__sched.lock);
-            stop = sp__sched.stop && sp__sched.head == NULL;
-            (void)pthread_mutex_unlock(&sp__sched.lock);
-        }
-    }
-    t->worker = false;
-    t->running = false;
 }
 
 /* ------------------------------------------------------------------ Waiting */
@@ -789,16 +663,6 @@ int sp__drive(int64_t deadline)
     return ran;
 }
 
-void sp__need_worker(void)
-{
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    if (sp__sched.count == 0) {
-        SP__TRACE(B21, NULL, sp__sched.count);
-        (void)sp__worker_start();
-    }
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-}
-
 void sp__poller_kick(int64_t due)
 {
     struct sp__thread *t = sp__self();
@@ -820,11 +684,6 @@ void sp__poller_kick(int64_t due)
         SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
-}
-
-bool sp__sched_threaded(void)
-{
-    return sp__sched_max() > 0;
 }
 
 bool sp__guard_corks(void)
@@ -857,58 +716,6 @@ bool sp__guard_corks(void)
         sp__platform->poller_wake();
     }
     return true;
-}
-
-/* ------------------------------------------------------------------ Start and stop */
-
-int sp__sched_start(int threads)
-{
-    atomic_store_explicit(&sp__sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
-                          memory_order_relaxed);
-    sp__sched.stop = false;
-    SP__TRACE(B0, NULL, threads);
-    sp__spin_start(sp__platform->cpus());
-    return sp__platform->poller_open();
-}
-
-void sp__sched_rouse(void)
-{
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    for (struct sp__thread *t = sp__sched.idle; t != NULL; t = t->idle_next) {
-        t->idle = false;
-        sp__platform->unpark(&t->parker);
-        SP__TRACE(B23, t, 0);
-    }
-    sp__sched.idle = NULL;
-    SP__TRACE(B24, NULL, 0);
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    SP__TRACE(B4, NULL, 0);
-    sp__platform->poller_wake();
-}
-
-void sp__sched_stop(void)
-{
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__sched.stop = true;
-    SP__TRACE(B25, NULL, 0);
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    sp__sched_rouse();
-    for (int i = 0; i < WORKERS_MAX; i++) {
-        if (workers[i].thread != NULL) {
-            sp__platform->thread_join(workers[i].thread);
-        }
-        workers[i] = (struct sp__worker){NULL, false};
-    }
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__sched.count = 0;
-    SP__TRACE(B22, NULL, 0);
-    sp__sched.helped = false;
-    sp__sched.wanted = false;
-    atomic_store_explicit(&sp__sched.corks, false, memory_order_relaxed);
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    sp__watch_drop_zombies(sp__sched.zombies);
-    sp__sched.zombies = NULL;
-    sp__platform->poller_close();
 }
 
 void sp__sched_stats(struct sp__sched_stats *out)

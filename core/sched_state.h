@@ -103,6 +103,8 @@ bool sp__worker_start(void);
 bool sp__worker_cover(void);
 /// It is back.
 void sp__worker_uncover(void);
+/// A worker that is not the last ends: its thread only returns any more. Under the lock.
+void sp__worker_retire(struct sp__thread *t);
 
 /* ------------------------------------------------------------------ idle.c */
 

@@ -38,7 +38,7 @@ struct sp__thread {
     size_t cork_bytes;
     struct sp__actor *sent_to; ///< where the last send went that was run here; only compared
     int64_t sent_at;           ///< … and when it was through
-    struct sp__worker *place;  ///< a worker's, among all (sched.c)
+    struct sp__worker *place;  ///< a worker's, among all (worker.c)
     struct sp__magazine magazines[SP__CLASSES];
 
     // Read by others.

@@ -46,9 +46,9 @@
  * map: J16 core/sched.c sp__idle `sp__sched.guard = NULL;`
  * map: J17 core/sched.c idle_sleep `woken = !t->idle;`
  * map: J18 core/sched.c sp__idle `ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;`
- * map: J19 core/sched.c sp__idle `sp__sched.count--;`
- * map: J20 core/sched.c sp__idle `t->place->gone = true;`
- * map: J21 core/sched.c worker_place `if (workers[i].gone) {`
+ * map: J19 core/worker.c sp__worker_retire `sp__sched.count--;`
+ * map: J20 core/worker.c sp__worker_retire `t->place->gone = true;`
+ * map: J21 core/worker.c worker_place `if (workers[i].gone) {`
  * map: J22 core/watch.c sp__watch_close `sp__sched.zombies = w;`
  * map: J23 core/watch.c sp__watch_close `sp__platform->poller_wake();`
  * map: J24 core/sched.c sp__poller_report `zombies = sp__sched.zombies;`

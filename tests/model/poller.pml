@@ -14,8 +14,8 @@
  * map: B3 core/sched.c sp__sched_alert `} else if (sp__sched.count == sp__sched.in_user || shared_waiting() > START_BACKLOG) {`
  * map: B4 core/sched.c sp__sched_alert `sp__platform->poller_wake();`
  * map: B5 core/sched.c shared_push `sp__sched_alert();`
- * map: B6 core/sched.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
- * map: B7 core/sched.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
+ * map: B6 core/worker.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
+ * map: B7 core/worker.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
  * map: B8 core/sched.c sched_run_user `sp__local_flush(t);`
  * map: B9 core/sched.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
  * map: B10 core/sched.c poller_sleep `n = sp__platform->poller_wait(ready, SP__POLL_MAX`
@@ -29,8 +29,8 @@
  * map: B18 core/sched.c sp__poller_kick `late = sp__sched.poller_asleep && due < sp__sched.poller_until;`
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
- * map: B21 core/sched.c sp__need_worker `sp__worker_start();`
- * map: B27 core/sched.c sp__worker_uncover `sp__sched.in_user--;`
+ * map: B21 core/worker.c sp__need_worker `sp__worker_start();`
+ * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
  * (mailbox.pml has the futex word). Left out: stop, the 61 turns (a glance may come at any turn).

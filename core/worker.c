@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/// Lives of workers: started when there is need, covered for while one is in the user's code, ended
+/// when they were not needed for long (idle.c), or all of them. [any]
+#include "config.h"
+#include "log.h"
+#include "platform.h"
+#include "sched.h"
+#include "sched_state.h"
+#include "spin.h"
+#include "trace.h"
+#include "watch.h"
+
+#include <sp/sp.h>
+
+#include <pthread.h>
+#include <stdio.h>
+
+#define WORKERS_MAX 64
+
+struct sp__worker {
+    void *thread; ///< NULL: none
+    bool gone;    ///< it ends by itself, and is to be joined
+};
+
+static struct sp__worker workers[WORKERS_MAX]; ///< under the lock
+
+/// A free place for a worker. -1: none.
+static int worker_place(void)
+{
+    for (int i = 0; i < sp__sched_max(); i++) {
+        if (workers[i].gone) {
+            sp__platform->thread_join(workers[i].thread); // It only returns any more.
+            workers[i] = (struct sp__worker){NULL, false};
+        }
+        if (workers[i].thread == NULL) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/// Without any thread, blocking calls do the work, as with "threads" = 0: those under way too, so
+/// they look again. Under the lock.
+static void workers_none(void)
+{
+    atomic_store_explicit(&sp__sched.max, 0, memory_order_relaxed);
+    SP__TRACE(B26, NULL, 0);
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        sp__thread_wake(t);
+    }
+}
+
+static void worker_main(void *arg)
+{
+    struct sp__worker *me = arg;
+    struct sp__thread *t = sp__self();
+    bool stop = t == NULL;
+
+    if (t == NULL) {
+        // No memory even for its record: as if it could not have been started.
+        (void)pthread_mutex_lock(&sp__sched.lock);
+        sp__sched.count--;
+        SP__TRACE(B33, NULL, sp__sched.count);
+        workers_none();
+        (void)pthread_mutex_unlock(&sp__sched.lock);
+        return;
+    }
+    t->worker = true;
+    t->running = true;
+    t->place = me;
+    while (!stop) {
+        stop = sp__sched_turn(t, SP__NEVER) == SP__TURN_END;
+        if (!stop && !sp__local_any(t)) {
+            (void)pthread_mutex_lock(&sp__sched.lock);
+            stop = sp__sched.stop && sp__sched.head == NULL;
+            (void)pthread_mutex_unlock(&sp__sched.lock);
+        }
+    }
+    t->worker = false;
+    t->running = false;
+}
+
+bool sp__worker_start(void)
+{
+    char name[32];
+    struct sp__thread_attr attr = {name, (size_t)sp__config()->thread_stack,
+                                   sp__config()->affinity};
+    int i = sp__sched.stop ? -1 : worker_place();
+    int rc;
+
+    if (i < 0) {
+        return false;
+    }
+    (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
+    rc = sp__platform->thread_start(&workers[i].thread, &attr, worker_main, &workers[i]);
+    if (rc < 0) {
+        workers[i].thread = NULL;
+    } else {
+        sp__sched.count++;
+        SP__TRACE(B22, NULL, sp__sched.count);
+    }
+    if (rc < 0 && sp__sched.count == 0) {
+        sp__logf(SP_LOG_ERROR, "runtime", "cannot start a thread: %s", sp_strerror(rc));
+        workers_none();
+    }
+    return rc == SP_OK;
+}
+
+bool sp__worker_cover(void)
+{
+    bool covered = true;
+    bool corks;
+
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__sched.in_user++;
+    corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
+    SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks);
+    if (sp__sched_max() > 0 && (sp__sched.count == sp__sched.in_user ||
+                                (!sp__sched.poller_busy && sp__sched.idle == NULL))) {
+        SP__TRACE(B7, NULL, sp__sched.count);
+        covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;
+    } else if (sp__sched_max() > 0 && (!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {
+        sp__sched_alert();
+        return true;
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    return covered;
+}
+
+void sp__worker_uncover(void)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__sched.in_user--;
+    SP__TRACE(B27, NULL, sp__sched.in_user);
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+}
+
+void sp__worker_retire(struct sp__thread *t)
+{
+    sp__sched.count--;
+    SP__TRACE(B30, t, true);
+    t->place->gone = true; // At once: who counts on being able to start one finds its place.
+}
+
+void sp__need_worker(void)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    if (sp__sched.count == 0) {
+        SP__TRACE(B21, NULL, sp__sched.count);
+        (void)sp__worker_start();
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+}
+
+bool sp__sched_threaded(void)
+{
+    return sp__sched_max() > 0;
+}
+
+int sp__sched_start(int threads)
+{
+    atomic_store_explicit(&sp__sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
+                          memory_order_relaxed);
+    sp__sched.stop = false;
+    SP__TRACE(B0, NULL, threads);
+    sp__spin_start(sp__platform->cpus());
+    return sp__platform->poller_open();
+}
+
+void sp__sched_rouse(void)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    for (struct sp__thread *t = sp__sched.idle; t != NULL; t = t->idle_next) {
+        t->idle = false;
+        sp__platform->unpark(&t->parker);
+        SP__TRACE(B23, t, 0);
+    }
+    sp__sched.idle = NULL;
+    SP__TRACE(B24, NULL, 0);
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    SP__TRACE(B4, NULL, 0);
+    sp__platform->poller_wake();
+}
+
+void sp__sched_stop(void)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__sched.stop = true;
+    SP__TRACE(B25, NULL, 0);
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    sp__sched_rouse();
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        if (workers[i].thread != NULL) {
+            sp__platform->thread_join(workers[i].thread);
+        }
+        workers[i] = (struct sp__worker){NULL, false};
+    }
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__sched.count = 0;
+    SP__TRACE(B22, NULL, 0);
+    sp__sched.helped = false;
+    sp__sched.wanted = false;
+    atomic_store_explicit(&sp__sched.corks, false, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    sp__watch_drop_zombies(sp__sched.zombies);
+    sp__sched.zombies = NULL;
+    sp__platform->poller_close();
+}
