@@ -91,7 +91,7 @@ void sp__thread_wake(struct sp__thread *t)
     sp__spin_posted(t);
     sp__platform->unpark(&t->parker);
     SP__TRACE(C13, t, 0);
-    // Pairs with the store of `polling` before the token is looked at (sched.c): one of the two
+    // Pairs with the store of `polling` before the token is looked at (poller.c): one of the two
     // sees the other.
     if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {
         SP__TRACE(C14, t, 0);

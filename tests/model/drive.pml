@@ -12,14 +12,14 @@
  * map: C2 core/sched.c sp__wait `(void)sp__sched_turn(t, deadline);`
  * map: C3 core/sched.c sp__wait `sp__local_flush(t);`
  * map: C4 core/sched.c sp__sched_turn `a = shared_take();`
- * map: C5 core/sched.c sp__poller_take `if (sp__sched.poller_busy) {`
+ * map: C5 core/poller.c sp__poller_take `if (sp__sched.poller_busy) {`
  * map: C6 core/sched.c idle_sleep `sp__sched.idle = t;`
  * map: C7 core/sched.c idle_sleep `if (t->idle) {`
- * map: C8 core/sched.c poller_sleep `atomic_store_explicit(&t->polling, true, memory_order_seq_cst);`
- * map: C9 core/sched.c poller_sleep `if (sp__platform->park(&t->parker, 0)) {`
- * map: C10 core/sched.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
- * map: C11 core/sched.c poller_sleep `atomic_store_explicit(&t->polling, false, memory_order_relaxed);`
- * map: C12 core/sched.c sp__poller_report `sp__sched.poller_busy = false;`
+ * map: C8 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, true, memory_order_seq_cst);`
+ * map: C9 core/poller.c poller_sleep `if (sp__platform->park(&t->parker, 0)) {`
+ * map: C10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
+ * map: C11 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, false, memory_order_relaxed);`
+ * map: C12 core/poller.c sp__poller_report `sp__sched.poller_busy = false;`
  * map: C13 core/thread.c sp__thread_wake `sp__platform->unpark(&t->parker);`
  * map: C14 core/thread.c sp__thread_wake `if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {`
  * map: C15 core/sched.c sp__sched_alert `sp__sched.poller_asleep = false;`
@@ -28,7 +28,7 @@
  * map: C18 core/sched.c helper_pass_on `if (sp__sched.head != NULL) {`
  * map: C19 core/sched.c helper_pass_on `if (!sp__sched.poller_busy && sp__sched.idle != NULL) {`
  * map: C20 core/sched.c sp__sched_turn `bool fair = ++t->turn % SP__FAIR_TURNS == 0;`
- * map: C21 core/sched.c sp__poller_glance `sp__poller_poll(t, 0);`
+ * map: C21 core/poller.c sp__poller_glance `sp__poller_poll(t, 0);`
  * map: C22 core/sched.c sp__sched_turn `return fair || sp__idle(t, deadline)`
  *
  * run: proven

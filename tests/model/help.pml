@@ -36,8 +36,8 @@
  * map: J6 core/sched.c helper_wait `deadline = sp__poller_lie_down(deadline);`
  * map: J7 core/sched.c helper_wait `sp__sched.wanted = sp__sched.wanted || poll;`
  * map: J8 core/sched.c helper_wait `(void)sp__platform->park(&t->parker, deadline);`
- * map: J9 core/sched.c poller_helped `sp__sched.helped = true;`
- * map: J10 core/sched.c poller_helped `if (sp__sched.guard == NULL || sp__sched.head != NULL) {`
+ * map: J9 core/poller.c poller_helped `sp__sched.helped = true;`
+ * map: J10 core/poller.c poller_helped `if (sp__sched.guard == NULL || sp__sched.head != NULL) {`
  * map: J11 core/sched.c guard_take `bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);`
  * map: J12 core/sched.c guard_take `sp__sched.guard = t;`
  * map: J13 core/sched.c guard_take `sp__sched.wanted = false;`
@@ -51,7 +51,7 @@
  * map: J21 core/worker.c worker_place `if (workers[i].gone) {`
  * map: J22 core/watch.c sp__watch_close `sp__sched.zombies = w;`
  * map: J23 core/watch.c sp__watch_close `sp__platform->poller_wake();`
- * map: J24 core/sched.c sp__poller_report `zombies = sp__sched.zombies;`
+ * map: J24 core/poller.c sp__poller_report `zombies = sp__sched.zombies;`
  *
  * Merged: as in poller.pml. Which idle thread is woken is any; a report's actor runs after the role
  * is given up.
