@@ -16,8 +16,6 @@
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
-#define GUARD_NAP (100 * INT64_C(1000)) // ns
-#define RETIRE (400 * SP__MS) // a worker without work ends after that, unless it is the last
 
 struct sp__sched sp__sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -190,19 +188,6 @@ static void sched_run(struct sp__thread *t, struct sp__actor *a)
     }
 }
 
-void sp__guard_look(bool all)
-{
-    if (!all && sp__cork_look(false)) {
-        return;
-    }
-    // seq_cst, see cork_put: who corks sees that nobody looks any more, or this last look sees the
-    // cork.
-    atomic_store_explicit(&sp__sched.corks, false, memory_order_seq_cst);
-    if (sp__cork_look(all) && !all) {
-        atomic_store_explicit(&sp__sched.corks, true, memory_order_relaxed);
-    }
-}
-
 void sp__local_run(struct sp__thread *t)
 {
     struct sp__actor *a;
@@ -296,103 +281,6 @@ static int helper_spin(struct sp__thread *t, struct sp__ready *ready, int64_t un
         sp__platform->relax(round % way == way - 1);
     }
     return n;
-}
-
-static void idle_remove(struct sp__thread *t)
-{
-    for (struct sp__thread **at = &sp__sched.idle; *at != NULL; at = &(*at)->idle_next) {
-        if (*at == t) {
-            *at = t->idle_next;
-            break;
-        }
-    }
-    t->idle = false;
-}
-
-/// Whether the worker that is about to sleep shall be the guard; under the lock. False in `poll`:
-/// it leaves the poller to a helper.
-static bool guard_take(struct sp__thread *t, bool *poll)
-{
-    bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);
-
-    if (!t->worker || sp__sched.guard != NULL ||
-        !(expects || atomic_load_explicit(&sp__sched.corks, memory_order_relaxed))) {
-        return false;
-    }
-    sp__sched.guard = t;
-    SP__TRACE(B29, t, expects);
-    if (expects) {
-        sp__sched.helped = false;
-        sp__sched.wanted = false;
-        *poll = false;
-    }
-    return true;
-}
-
-/// Sleeps on the idle list. False: nothing came until the deadline.
-static bool idle_sleep(struct sp__thread *t, int64_t deadline)
-{
-    bool woken;
-
-    t->idle = true;
-    t->idle_next = sp__sched.idle;
-    sp__sched.idle = t;
-    SP__TRACE(A15, t, 0);
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    (void)sp__platform->park(&t->parker, deadline);
-    SP__TRACE(B16, t, 0);
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    SP__TRACE(C7, t, t->idle);
-    woken = !t->idle;
-    if (t->idle) {
-        idle_remove(t);
-    }
-    return woken;
-}
-
-bool sp__idle(struct sp__thread *t, int64_t deadline)
-{
-    bool poll = true;
-    bool guard;
-    bool ends = false;
-
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    SP__TRACE(A14, t, sp__sched.head);
-    if (sp__sched.head != NULL || sp__sched.stop) {
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        return true;
-    }
-    guard = guard_take(t, &poll);
-    if (guard) {
-        int64_t nap = sp__now() + GUARD_NAP;
-
-        deadline = nap < deadline ? nap : deadline;
-    }
-    if (poll && sp__poller_take(t)) {
-        deadline = sp__poller_lie_down(deadline);
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        sp__poller_poll(t, deadline);
-    } else {
-        bool extra = t->worker && !guard && sp__sched.count > 1;
-        bool woken = idle_sleep(t, extra ? sp__now() + RETIRE : deadline);
-
-        ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;
-        if (ends) {
-            sp__worker_retire(t);
-        }
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-    }
-    if (guard) {
-        if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
-            sp__guard_look(false);
-            sp__local_run(t);
-        }
-        (void)pthread_mutex_lock(&sp__sched.lock);
-        sp__sched.guard = NULL;
-        SP__TRACE(B31, t, 0);
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-    }
-    return !ends;
 }
 
 enum sp__turn sp__sched_turn(struct sp__thread *t, int64_t deadline)
@@ -552,38 +440,6 @@ int sp__drive(int64_t deadline)
     SP__TRACE(C17, t, 0);
     helper_pass_on();
     return ran;
-}
-
-bool sp__guard_corks(void)
-{
-    bool kick = false;
-
-    // seq_cst: see sp__guard_look.
-    if (atomic_load_explicit(&sp__sched.corks, memory_order_seq_cst)) {
-        return true;
-    }
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    if (sp__sched.count == sp__sched.in_user && !sp__worker_start()) {
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        return false;
-    }
-    // Not before there is somebody: others rely on it.
-    atomic_store_explicit(&sp__sched.corks, true, memory_order_seq_cst);
-    if (sp__sched.guard == NULL && sp__sched.idle != NULL) {
-        sp__sched_alert();
-        return true;
-    }
-    if (sp__sched.guard == NULL && sp__sched.poller_asleep && sp__sched.poller_worker) {
-        sp__sched.poller_asleep = false;
-        SP__TRACE(B32, NULL, 0);
-        kick = true;
-    }
-    (void)pthread_mutex_unlock(&sp__sched.lock);
-    if (kick) {
-        SP__TRACE(B4, NULL, 0);
-        sp__platform->poller_wake();
-    }
-    return true;
 }
 
 void sp__sched_stats(struct sp__sched_stats *out)

@@ -23,22 +23,22 @@
  * map: K7 core/cork.c sp__cork_look `any = any || corks != t->corks_seen;`
  * map: K8 core/cork.c sp__cork_look `if (atomic_load_explicit(&t->cork, memory_order_seq_cst) == NULL) {`
  * map: K9 core/cork.c sp__cork_look `struct sp__actor *a = sp__cork_take(t);`
- * map: K10 core/sched.c sp__guard_look `if (!all && sp__cork_look(false)) {`
- * map: K11 core/sched.c sp__guard_look `atomic_store_explicit(&sp__sched.corks, false, memory_order_seq_cst);`
- * map: K12 core/sched.c sp__guard_look `if (sp__cork_look(all) && !all) {`
- * map: K13 core/sched.c sp__guard_look `atomic_store_explicit(&sp__sched.corks, true, memory_order_relaxed);`
- * map: K14 core/sched.c sp__guard_corks `if (atomic_load_explicit(&sp__sched.corks, memory_order_seq_cst)) {`
- * map: K15 core/sched.c sp__guard_corks `if (sp__sched.count == sp__sched.in_user && !sp__worker_start()) {`
- * map: K16 core/sched.c sp__guard_corks `atomic_store_explicit(&sp__sched.corks, true, memory_order_seq_cst);`
- * map: K17 core/sched.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.idle != NULL) {`
- * map: K18 core/sched.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.poller_asleep && sp__sched.poller_worker) {`
+ * map: K10 core/idle.c sp__guard_look `if (!all && sp__cork_look(false)) {`
+ * map: K11 core/idle.c sp__guard_look `atomic_store_explicit(&sp__sched.corks, false, memory_order_seq_cst);`
+ * map: K12 core/idle.c sp__guard_look `if (sp__cork_look(all) && !all) {`
+ * map: K13 core/idle.c sp__guard_look `atomic_store_explicit(&sp__sched.corks, true, memory_order_relaxed);`
+ * map: K14 core/idle.c sp__guard_corks `if (atomic_load_explicit(&sp__sched.corks, memory_order_seq_cst)) {`
+ * map: K15 core/idle.c sp__guard_corks `if (sp__sched.count == sp__sched.in_user && !sp__worker_start()) {`
+ * map: K16 core/idle.c sp__guard_corks `atomic_store_explicit(&sp__sched.corks, true, memory_order_seq_cst);`
+ * map: K17 core/idle.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.idle != NULL) {`
+ * map: K18 core/idle.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.poller_asleep && sp__sched.poller_worker) {`
  * map: K19 core/worker.c sp__worker_cover `corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);`
  * map: K20 core/worker.c sp__worker_cover `(!sp__sched.poller_busy && sp__sched.idle == NULL))) {`
  * map: K21 core/worker.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
  * map: K22 core/sched.c sched_run_user `if (!sp__worker_cover() && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
  * map: K23 core/sched.c sched_run_user `sp__guard_look(true);`
- * map: K24 core/sched.c sp__idle `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
- * map: K25 core/sched.c sp__idle `sp__sched.guard = NULL;`
+ * map: K24 core/idle.c sp__idle `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
+ * map: K25 core/idle.c sp__idle `sp__sched.guard = NULL;`
  *
  * Merged: a post is one step, and so is the end of an actor's run, as proven in mailbox.pml. An actor
  * that is taken out is run at once. Whether a cork is old enough, and whether there was one since the

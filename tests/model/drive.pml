@@ -13,8 +13,8 @@
  * map: C3 core/sched.c sp__wait `sp__local_flush(t);`
  * map: C4 core/sched.c sp__sched_turn `a = shared_take();`
  * map: C5 core/poller.c sp__poller_take `if (sp__sched.poller_busy) {`
- * map: C6 core/sched.c idle_sleep `sp__sched.idle = t;`
- * map: C7 core/sched.c idle_sleep `if (t->idle) {`
+ * map: C6 core/idle.c idle_sleep `sp__sched.idle = t;`
+ * map: C7 core/idle.c idle_sleep `if (t->idle) {`
  * map: C8 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, true, memory_order_seq_cst);`
  * map: C9 core/poller.c poller_sleep `if (sp__platform->park(&t->parker, 0)) {`
  * map: C10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`

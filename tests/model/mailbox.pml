@@ -22,8 +22,8 @@
  * map: A11 core/sched.c shared_push `sp__sched.tail = a;`
  * map: A12 core/sched.c sp__sched_alert `sp__sched.idle = idle->idle_next;`
  * map: A13 core/sched.c shared_take `sp__sched.head = a->link;`
- * map: A14 core/sched.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
- * map: A15 core/sched.c idle_sleep `sp__sched.idle = t;`
+ * map: A14 core/idle.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
+ * map: A15 core/idle.c idle_sleep `sp__sched.idle = t;`
  * map: A16 core/sched.c sched_run `local_push(t, a);`
  * map: A17 core/platform_linux.c linux_park `__atomic_compare_exchange_n(&p->token, &seen, 0`
  * map: A18 core/platform_linux.c linux_park `__atomic_compare_exchange_n(&p->token, &seen, 2`

@@ -22,9 +22,9 @@
  * map: B11 core/poller.c sp__poller_report `w->ready(w, ready[i].ready);`
  * map: B12 core/poller.c sp__poller_report `(void)sp__timers_fire(sp__now());`
  * map: B13 core/poller.c sp__poller_report `sp__sched.poller_asleep = false;`
- * map: B14 core/sched.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
+ * map: B14 core/idle.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
  * map: B15 core/poller.c sp__poller_lie_down `sp__sched.poller_asleep = true;`
- * map: B16 core/sched.c idle_sleep `(void)sp__platform->park(&t->parker, deadline);`
+ * map: B16 core/idle.c idle_sleep `(void)sp__platform->park(&t->parker, deadline);`
  * map: B17 core/poller.c sp__poller_glance `mine = sp__poller_take(t);`
  * map: B18 core/poller.c sp__poller_kick `late = sp__sched.poller_asleep && due < sp__sched.poller_until;`
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
