@@ -83,14 +83,15 @@ static void worker_main(void *arg)
 bool sp__worker_start(void)
 {
     char name[32];
-    struct sp__thread_attr attr = {name, (size_t)sp__config()->thread_stack,
-                                   sp__config()->affinity};
+    struct sp__thread_attr attr;
     int i = sp__sched.stop ? -1 : worker_place();
     int rc;
 
     if (i < 0) {
         return false;
     }
+    attr = (struct sp__thread_attr){name, (size_t)sp__config()->thread_stack,
+                                    sp__config()->affinity};
     (void)snprintf(name, sizeof(name), "sp-worker-%d", i);
     rc = sp__platform->thread_start(&workers[i].thread, &attr, worker_main, &workers[i]);
     if (rc < 0) {
