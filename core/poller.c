@@ -9,20 +9,7 @@
 #include "trace.h"
 #include "watch.h"
 
-#include <sp/sp.h>
-
 #include <pthread.h>
-
-bool sp__poller_take(const struct sp__thread *t)
-{
-    if (sp__sched.poller_busy) {
-        return false;
-    }
-    sp__sched.poller_busy = true;
-    sp__sched.poller_worker = t->worker;
-    SP__TRACE(C5, t, t->worker);
-    return true;
-}
 
 int64_t sp__poller_lie_down(int64_t deadline)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// Who runs actors: workers, started late and few; application threads in place; with "threads" = 0
-/// the application's calls. And who polls: one thread at a time.
+/// the application's calls. And who polls: one thread at a time. sched_state.h says which file does
+/// what.
 #ifndef SP_CORE_SCHED_H
 #define SP_CORE_SCHED_H
 

@@ -119,7 +119,17 @@ void sp__guard_look(bool all);
 
 /// Takes the role of the poller, if it is free; under the lock. True: one of sp__poller_poll and
 /// sp__poller_report must follow.
-bool sp__poller_take(const struct sp__thread *t);
+static inline bool sp__poller_take(const struct sp__thread *t)
+{
+    if (sp__sched.poller_busy) {
+        return false;
+    }
+    sp__sched.poller_busy = true;
+    sp__sched.poller_worker = t->worker;
+    SP__TRACE(C5, t, t->worker);
+    return true;
+}
+
 /// The poller will sleep until the deadline that is returned, or the next timer; under the lock. A
 /// timer that is armed later finds it asleep, and kicks.
 int64_t sp__poller_lie_down(int64_t deadline);

@@ -98,7 +98,7 @@ inline start(ok) {
     fi
 }
 
-/* sched_alert, within a step. */
+/* sp__sched_alert, within a step. */
 inline alert() {
     if
     :: idle[0] -> idle[0] = false; token[0] = true
@@ -254,8 +254,8 @@ inline look(all) {
     od
 }
 
-/* sched_look: K10-K13 */
-inline sched_look(all) {
+/* guard_look: K10-K13 */
+inline guard_look(all) {
     any = false;
     if
     :: !all -> look(false)
@@ -282,7 +282,7 @@ proctype Worker(byte me) {
 
     started[me];
 loop:
-    atomic { /* shared_take, sched_idle, guard_take */
+    atomic { /* shared_take, sp__idle, guard_take */
         if
         :: users > 0 -> users--; mine = true
         :: else ->
@@ -330,7 +330,7 @@ loop:
             fi
         }
         if
-        :: !ok && corks -> sched_look(true) /* K22, K23 */
+        :: !ok && corks -> guard_look(true) /* K22, K23 */
         :: else
         fi;
         ok = false;
@@ -361,7 +361,7 @@ loop:
     if
     :: guard == me ->
         if /* K24 */
-        :: corks -> sched_look(false)
+        :: corks -> guard_look(false)
         :: else
         fi;
         guard = NONE /* K25 */

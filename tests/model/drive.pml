@@ -8,11 +8,11 @@
  * Claims: never two pollers; no thread waits for ever while its message, or work that leads to it,
  * is there: who leaves hands on what it was woken for.
  *
- * map: C1 core/sched.c sp__wait `if (sp__platform->park(&t->parker, 0)) {`
- * map: C2 core/sched.c sp__wait `(void)sp__sched_turn(t, deadline);`
- * map: C3 core/sched.c sp__wait `sp__local_flush(t);`
+ * map: C1 core/helper.c sp__wait `if (sp__platform->park(&t->parker, 0)) {`
+ * map: C2 core/helper.c sp__wait `(void)sp__sched_turn(t, deadline);`
+ * map: C3 core/helper.c sp__wait `sp__local_flush(t);`
  * map: C4 core/sched.c sp__sched_turn `a = shared_take();`
- * map: C5 core/poller.c sp__poller_take `if (sp__sched.poller_busy) {`
+ * map: C5 core/sched_state.h sp__poller_take `if (sp__sched.poller_busy) {`
  * map: C6 core/idle.c idle_sleep `sp__sched.idle = t;`
  * map: C7 core/idle.c idle_sleep `if (t->idle) {`
  * map: C8 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, true, memory_order_seq_cst);`
@@ -24,9 +24,9 @@
  * map: C14 core/thread.c sp__thread_wake `if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {`
  * map: C15 core/sched.c sp__sched_alert `sp__sched.poller_asleep = false;`
  * map: C16 core/sched.c sp__run_here `sp__local_flush(t);`
- * map: C17 core/sched.c sp__wait `helper_pass_on();`
- * map: C18 core/sched.c helper_pass_on `if (sp__sched.head != NULL) {`
- * map: C19 core/sched.c helper_pass_on `if (!sp__sched.poller_busy && sp__sched.idle != NULL) {`
+ * map: C17 core/helper.c sp__wait `helper_pass_on();`
+ * map: C18 core/helper.c helper_pass_on `if (sp__sched.head != NULL) {`
+ * map: C19 core/helper.c helper_pass_on `if (!sp__sched.poller_busy && sp__sched.idle != NULL) {`
  * map: C20 core/sched.c sp__sched_turn `bool fair = ++t->turn % SP__FAIR_TURNS == 0;`
  * map: C21 core/poller.c sp__poller_glance `sp__poller_poll(t, 0);`
  * map: C22 core/sched.c sp__sched_turn `return fair || sp__idle(t, deadline)`
@@ -74,7 +74,7 @@ inline alert() {
     fi
 }
 
-/* sp__thread_wake: C13, C14. The wake by sched_alert is the same, or the eventfd. */
+/* sp__thread_wake: C13, C14. The wake by sp__sched_alert is the same, or the eventfd. */
 inline alerted() {
     if
     :: wk != NONE ->

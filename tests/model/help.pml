@@ -28,14 +28,14 @@
  * helper waiting, where rest means that only sleeps without limit are left; a worker ends only when
  * nobody counts on it.
  *
- * map: J1 core/sched.c helper_wait `poller = poll && sp__poller_take(t);`
- * map: J2 core/sched.c helper_spin `n = sp__platform->poller_wait(ready, SP__POLL_MAX, 0);`
- * map: J3 core/sched.c helper_look `bool won = n > 0 || sp__thread_posted(t);`
- * map: J4 core/sched.c helper_wait `poller = poller || (poll && sp__poller_take(t));`
- * map: J5 core/sched.c helper_wait `if (poller && sp__sched.zombies != NULL) {`
- * map: J6 core/sched.c helper_wait `deadline = sp__poller_lie_down(deadline);`
- * map: J7 core/sched.c helper_wait `sp__sched.wanted = sp__sched.wanted || poll;`
- * map: J8 core/sched.c helper_wait `(void)sp__platform->park(&t->parker, deadline);`
+ * map: J1 core/helper.c helper_wait `poller = poll && sp__poller_take(t);`
+ * map: J2 core/helper.c helper_spin `n = sp__platform->poller_wait(ready, SP__POLL_MAX, 0);`
+ * map: J3 core/helper.c helper_look `bool won = n > 0 || sp__thread_posted(t);`
+ * map: J4 core/helper.c helper_wait `poller = poller || (poll && sp__poller_take(t));`
+ * map: J5 core/helper.c helper_wait `if (poller && sp__sched.zombies != NULL) {`
+ * map: J6 core/helper.c helper_wait `deadline = sp__poller_lie_down(deadline);`
+ * map: J7 core/helper.c helper_wait `sp__sched.wanted = sp__sched.wanted || poll;`
+ * map: J8 core/helper.c helper_wait `(void)sp__platform->park(&t->parker, deadline);`
  * map: J9 core/poller.c poller_helped `sp__sched.helped = true;`
  * map: J10 core/poller.c poller_helped `if (sp__sched.guard == NULL || sp__sched.head != NULL) {`
  * map: J11 core/idle.c guard_take `bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);`
@@ -188,7 +188,7 @@ loop:
     if
     :: a == USER ->
         a = NONE;
-        atomic { /* sched_cover */
+        atomic { /* sp__worker_cover */
             inside_user++;
             if
             :: count == inside_user || (!busy && !idle[1 - me]) -> start()

@@ -25,7 +25,7 @@
  * map: G15 core/poller.c sp__poller_report `w->ready(w, ready[i].ready);`
  * map: G16 core/poller.c sp__poller_report `zombies = sp__sched.zombies;`
  * map: G17 core/watch.c sp__watch_drop_zombies `sp__drop(w->obj);`
- * map: G18 core/poller.c sp__poller_take `sp__sched.poller_busy = true;`
+ * map: G18 core/sched_state.h sp__poller_take `sp__sched.poller_busy = true;`
  * map: G19 core/pipe.c pipe_gone `sp__drop(&p->obj); // The socket's.`
  * map: G20 core/actor.c event_dispatch `atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel)`
  *
