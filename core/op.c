@@ -97,10 +97,9 @@ static void op_on_done(struct sp__event *ev)
     (void)pthread_mutex_lock(&op->lock);
     op->state = SP__OP_REST; // It may be started again from here on.
     op->in_done = true;
+    op->runner = sp__self();
     (void)pthread_mutex_unlock(&op->lock);
-    atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
     op->done(op, op->arg);
-    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
     (void)pthread_mutex_lock(&op->lock);
     op->in_done = false;
     (void)pthread_mutex_unlock(&op->lock);
@@ -228,13 +227,17 @@ struct op_start {
     int64_t timeout; ///< ms, if the user set none
 };
 
-static int op_startable(const struct sp_op *op)
+/// While its callback runs it is the callback's to start.
+static int op_startable(struct sp_op *op)
 {
+    bool elsewhere = op->in_done && op->runner != sp__self();
+
     if (op->stopped) {
         return sp__fail(SP_ECANCELED, "operation: it was stopped");
     }
-    return op->state == SP__OP_REST ? SP_OK
-                                    : sp__fail(SP_ESTATE, "operation: it is under way already");
+    return op->state == SP__OP_REST && !elsewhere
+               ? SP_OK
+               : sp__fail(SP_ESTATE, "operation: it is under way already");
 }
 
 /// Makes it pending; then it is the caller's to be tried. Errors with detail.

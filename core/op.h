@@ -57,9 +57,9 @@ struct sp_op {
     struct sp__scope *scope;  ///< of the next starts, held; NULL: none
     struct sp_op *scope_next; ///< in the list of that scope, under its lock, as the two below
     struct sp_op *scope_prev;
-    struct sp__scope *joined;            ///< of the start that is pending, held
-    bool in_scope;                       ///< in its list
-    _Atomic(struct sp__thread *) runner; ///< the thread that is inside `done`
+    struct sp__scope *joined;  ///< of the start that is pending, held
+    bool in_scope;             ///< in its list
+    struct sp__thread *runner; ///< in_done: on which thread
 };
 
 /// Ends this start of an operation because of `why`, if it is still pending.

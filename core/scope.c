@@ -447,3 +447,15 @@ void sp__scopes_close(void)
         (void)sp_scope_close(scope);
     }
 }
+
+unsigned sp__scopes_kept(void)
+{
+    unsigned n = 0;
+
+    (void)pthread_mutex_lock(&scopes.lock);
+    for (struct sp__scope *s = scopes.free; s != NULL; s = s->next) {
+        n++;
+    }
+    (void)pthread_mutex_unlock(&scopes.lock);
+    return n;
+}

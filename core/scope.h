@@ -58,5 +58,7 @@ void sp__scopes_tend(void);
 
 /// sp_fini: closes all that are open.
 void sp__scopes_close(void);
+/// How many wait to be used again; their memory is kept.
+unsigned sp__scopes_kept(void);
 
 #endif

@@ -159,5 +159,6 @@ static const sp_option rep_options[] = {
 static const sp_protocol_ops rep_raw_ops = {REP_COMMON, .on_send = rep_raw_on_send,
                                             .on_recv = rep_raw_on_recv};
 
-const sp_protocol_ops rep_ops = {REP_COMMON, .flags = SP_PROTO_REPLIES | SP_PROTO_CONTEXTS, .on_send = rep_on_send,
-                                 .on_recv = rep_on_recv, .raw = &rep_raw_ops};
+const sp_protocol_ops rep_ops = {REP_COMMON, .flags = SP_PROTO_REPLIES | SP_PROTO_CONTEXTS,
+                                 .on_send = rep_on_send, .on_recv = rep_on_recv,
+                                 .raw = &rep_raw_ops};

@@ -319,6 +319,6 @@ static void boxes_scenario(void)
 }
 
 const struct scenario scenarios_core[] = {
-    {"boxes", boxes_scenario},
-    {NULL, NULL},
+    {"boxes", boxes_scenario, false},
+    {NULL, NULL, false},
 };

@@ -489,6 +489,7 @@ static void beside_scenario(void)
 }
 
 const struct scenario scenarios_flow[] = {
-    {"flow", flow_scenario}, {"linger", linger_scenario}, {"reqrep", reqrep_scenario},
-    {"room", room_scenario}, {"beside", beside_scenario}, {NULL, NULL},
+    {"flow", flow_scenario, false},     {"linger", linger_scenario, false},
+    {"reqrep", reqrep_scenario, false}, {"room", room_scenario, false},
+    {"beside", beside_scenario, false}, {NULL, NULL, false},
 };

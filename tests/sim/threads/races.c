@@ -255,8 +255,8 @@ static void fini_scenario(void)
 }
 
 const struct scenario scenarios_race[] = {
-    {"close", close_scenario},
-    {"dial", dial_scenario},
-    {"fini", fini_scenario},
-    {NULL, NULL},
+    {"close", close_scenario, false},
+    {"dial", dial_scenario, false},
+    {"fini", fini_scenario, false},
+    {NULL, NULL, false},
 };

@@ -129,11 +129,17 @@ static void check_credit(struct sp__sock *s)
     }
 }
 
+static uint64_t ctx_taken(const struct sp__ctx *c)
+{
+    return sp__counted(&c->taken) + sp__counted(&c->stale);
+}
+
 void scenario_check_rest(sp_socket sock)
 {
     struct sp__object *obj;
     struct sp__sock *s;
     uint64_t written;
+    uint64_t taken;
     uint64_t out;
     uint64_t in;
 
@@ -141,7 +147,14 @@ void scenario_check_rest(sp_socket sock)
     s = SP__CONTAINER(obj, struct sp__sock, obj);
     written = sp__counted(&s->tx_msgs);
     out = s->ctx.pending.n;
-    in = sp__counted(&s->ctx.entered) - sp__counted(&s->ctx.taken) - sp__counted(&s->ctx.stale);
+    taken = s->ctxs_taken + s->ctxs_stale + ctx_taken(&s->ctx);
+    in = s->ctxs_entered + sp__counted(&s->ctx.entered);
+    for (struct sp__ctx *c = s->ctxs; c != NULL; c = c->next) {
+        taken += ctx_taken(c);
+        in += sp__counted(&c->entered);
+        out += c->pending.n;
+    }
+    in -= taken;
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
         written += sp__counted(&p->tx_msgs);
         out += p->txq.n;
@@ -149,8 +162,7 @@ void scenario_check_rest(sp_socket sock)
     }
     SIM_CHECK(sp__counted(&s->accepted) + sp__counted(&s->copies) ==
               written + sum(s->drops_out, SP_DISCARD_REASONS) + out);
-    SIM_CHECK(sp__counted(&s->received) == sp__counted(&s->ctx.taken) + sp__counted(&s->ctx.stale) +
-                                               sum(s->drops_in, SP_DISCARD_REASONS) + in);
+    SIM_CHECK(sp__counted(&s->received) == taken + sum(s->drops_in, SP_DISCARD_REASONS) + in);
     check_credit(s);
     sp__leave();
 }

@@ -13,12 +13,14 @@
 struct scenario {
     const char *name;
     void (*run)(void);
+    bool operations; ///< operations wait too, of which the models of queue and credit know nothing
 };
 
 /// Tables of all scenarios, each ended by a NULL name.
 extern const struct scenario scenarios_core[];
 extern const struct scenario scenarios_flow[];
 extern const struct scenario scenarios_race[];
+extern const struct scenario scenarios_op[];
 
 /// The library with so many workers at most. Returns how many it can have: now and then none can
 /// be started.

@@ -5,6 +5,7 @@
 #include "scenario.h"
 
 #include "core/pool.h"
+#include "core/scope.h"
 #include "core/thread.h"
 #include "replay_stats.h"
 
@@ -73,7 +74,7 @@ static void check_memory(void)
     }
     sp__pool_flush(sp__self());
     sp__pool_drain();
-    kept += sim_blocks(SLOTS_SIZE);
+    kept += sim_blocks(SLOTS_SIZE) + sp__scopes_kept();
     if (sim_blocks(0) != kept) {
         sim_fail("%zu blocks of memory are left, %zu were expected", sim_blocks(0), kept);
     }
@@ -116,7 +117,7 @@ static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
     sim_on_fail(replay_hint);
     sp__platform = &sim_platform;
     sim_begin(seed);
-    traced = replay_record(&test.trace);
+    traced = !s->operations && replay_record(&test.trace);
     s->run();
     replay_record_end();
     check_memory();
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
     add_scenarios(scenarios_core);
     add_scenarios(scenarios_flow);
     add_scenarios(scenarios_race);
+    add_scenarios(scenarios_op);
     test.count = SEEDS;
     if (argc > 1 + named) {
         test.first = strtoull(argv[1 + named], NULL, 10);
