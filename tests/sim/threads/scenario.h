@@ -19,6 +19,7 @@ struct scenario {
 /// Tables of all scenarios, each ended by a NULL name.
 extern const struct scenario scenarios_core[];
 extern const struct scenario scenarios_flow[];
+extern const struct scenario scenarios_row[];
 extern const struct scenario scenarios_race[];
 extern const struct scenario scenarios_op[];
 

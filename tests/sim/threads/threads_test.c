@@ -252,6 +252,7 @@ int main(int argc, char **argv)
     }
     add_scenarios(scenarios_core);
     add_scenarios(scenarios_flow);
+    add_scenarios(scenarios_row);
     add_scenarios(scenarios_race);
     add_scenarios(scenarios_op);
     test.count = SEEDS;
