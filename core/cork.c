@@ -15,34 +15,38 @@
 /// What it leaves in place. False: nobody could look after it.
 static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, size_t n, size_t bytes)
 {
-    if (!sp__guard_corks()) {
+    bool watched = sp__guard_corks();
+    uint64_t corks;
+
+    SP__TRACE(K1, a, watched);
+    if (!watched) {
         return false;
     }
     t->cork_n = n;
     t->cork_bytes = bytes;
     atomic_store_explicit(&t->cork_at, now, memory_order_relaxed);
-    atomic_store_explicit(&t->corks, atomic_load_explicit(&t->corks, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    corks = atomic_load_explicit(&t->corks, memory_order_relaxed) + 1;
+    atomic_store_explicit(&t->corks, corks, memory_order_relaxed);
+    SP__TRACE(K26, t, corks);
     // seq_cst, against sp__guard_look: the guard that ends sees this cork, or we see below that it
     // has.
     atomic_store_explicit(&t->cork, a, memory_order_seq_cst);
-    SP__TRACE(A23, a, 0);
-    if (!sp__guard_corks() && sp__cork_take(t) != NULL) {
-        return false;
-    }
-    return true;
+    SP__TRACE(A23, a, t);
+    watched = sp__guard_corks();
+    SP__TRACE(K3, a, watched);
+    return watched || sp__cork_take(t) == NULL;
 }
 
 struct sp__actor *sp__cork_take(struct sp__thread *t)
 {
-    struct sp__actor *a;
-
     // Acquire: what is in the actor's hand, when the guard takes it; relaxed look first.
-    if (atomic_load_explicit(&t->cork, memory_order_relaxed) == NULL) {
-        return NULL;
+    struct sp__actor *a = atomic_load_explicit(&t->cork, memory_order_relaxed);
+
+    SP__TRACE(K27, t, a);
+    if (a != NULL) {
+        a = atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);
+        SP__TRACE(A24, a, t);
     }
-    a = atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);
-    SP__TRACE(A24, a, 0);
     return a;
 }
 
@@ -54,6 +58,7 @@ bool sp__uncork(void)
     if (a == NULL) {
         return false;
     }
+    SP__TRACE(K5, a, 0);
     sp__schedule(a);
     sp__run_here(true);
     return true;
@@ -78,6 +83,7 @@ void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place)
     struct sp__actor *held = atomic_load_explicit(&t->cork, memory_order_relaxed);
     int64_t now;
 
+    SP__TRACE(K6, t, held);
     if (held == a) {
         cork_more(t, n, bytes);
         return;
@@ -107,13 +113,18 @@ bool sp__cork_look(bool all)
     int64_t now = sp__now();
     bool any = false;
 
+    SP__TRACE(K28, NULL, all);
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
         uint64_t corks = atomic_load_explicit(&t->corks, memory_order_relaxed);
+        const struct sp__actor *held;
 
+        SP__TRACE(K7, t, corks);
         any = any || corks != t->corks_seen;
         t->corks_seen = corks;
         // seq_cst: see cork_put.
-        if (atomic_load_explicit(&t->cork, memory_order_seq_cst) == NULL) {
+        held = atomic_load_explicit(&t->cork, memory_order_seq_cst);
+        SP__TRACE(K8, t, held);
+        if (held == NULL) {
             continue;
         }
         any = true;
@@ -121,9 +132,11 @@ bool sp__cork_look(bool all)
             struct sp__actor *a = sp__cork_take(t);
 
             if (a != NULL) {
+                SP__TRACE(K9, a, 0);
                 sp__schedule(a);
             }
         }
     }
+    SP__TRACE(K10, NULL, any);
     return any;
 }

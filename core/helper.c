@@ -24,6 +24,7 @@ static int helper_spin(struct sp__thread *t, struct sp__ready *ready, int64_t un
 
         if (polls) {
             n = sp__platform->poller_wait(ready, SP__POLL_MAX, 0);
+            SP__TRACE(J2, t, n);
         }
         if (n == 0 && round % 8 == 7) {
             int64_t now = sp__now();
@@ -46,6 +47,7 @@ static bool helper_look(struct sp__thread *t, bool poller, int64_t deadline, int
     int n = helper_spin(t, poller ? ready : NULL, until < deadline ? until : deadline);
     bool won = n > 0 || sp__thread_posted(t);
 
+    SP__TRACE(J3, t, 2 * n + won);
     sp__spin_end(t, won);
     if (won && poller) {
         sp__poller_report(t, ready, n);
@@ -63,6 +65,7 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
     if (time > 0) {
         (void)pthread_mutex_lock(&sp__sched.lock);
         poller = poll && sp__poller_take(t);
+        SP__TRACE(J1, t, 2 * poll + poller);
         (void)pthread_mutex_unlock(&sp__sched.lock);
         if (helper_look(t, poller, deadline, time)) {
             return;
@@ -70,8 +73,10 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
     }
     (void)pthread_mutex_lock(&sp__sched.lock);
     poller = poller || (poll && sp__poller_take(t));
+    SP__TRACE(J4, t, 2 * poll + poller);
     if (poller && sp__sched.zombies != NULL) {
         deadline = 0; // The wake for them may have come while we looked.
+        SP__TRACE(J5, sp__sched.zombies, 0);
     }
     if (poller) {
         deadline = sp__poller_lie_down(deadline);

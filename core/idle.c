@@ -73,8 +73,10 @@ void sp__guard_look(bool all)
     // seq_cst, see cork_put: who corks sees that nobody looks any more, or this last look sees the
     // cork.
     atomic_store_explicit(&sp__sched.corks, false, memory_order_seq_cst);
+    SP__TRACE(K11, NULL, all);
     if (sp__cork_look(all) && !all) {
         atomic_store_explicit(&sp__sched.corks, true, memory_order_relaxed);
+        SP__TRACE(K13, NULL, 0);
     }
 }
 
@@ -84,15 +86,19 @@ bool sp__guard_corks(void)
 
     // seq_cst: see sp__guard_look.
     if (atomic_load_explicit(&sp__sched.corks, memory_order_seq_cst)) {
+        SP__TRACE(K14, NULL, true);
         return true;
     }
+    SP__TRACE(K14, NULL, false);
     (void)pthread_mutex_lock(&sp__sched.lock);
     if (sp__sched.count == sp__sched.in_user && !sp__worker_start()) {
+        SP__TRACE(K15, NULL, sp__sched.count);
         (void)pthread_mutex_unlock(&sp__sched.lock);
         return false;
     }
-    // Not before there is somebody: others rely on it.
+    // Not before there is somebody: others rely on it. seq_cst: see sp__guard_look.
     atomic_store_explicit(&sp__sched.corks, true, memory_order_seq_cst);
+    SP__TRACE(K16, NULL, 0);
     if (sp__sched.guard == NULL && sp__sched.idle != NULL) {
         sp__sched_alert();
         return true;
@@ -127,6 +133,7 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
         int64_t nap = sp__now() + GUARD_NAP;
 
         deadline = nap < deadline ? nap : deadline;
+        SP__TRACE(J14, t, deadline);
     }
     if (poll && sp__poller_take(t)) {
         deadline = sp__poller_lie_down(deadline);
@@ -144,6 +151,7 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
     }
     if (guard) {
         if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
+            SP__TRACE(K24, t, 0);
             sp__guard_look(false);
             sp__local_run(t);
         }

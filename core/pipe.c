@@ -82,6 +82,7 @@ static void pipe_join(struct sp__pipe *p)
     s->tx_again = true;
     // Release: input, which may be running, sees the handle that its messages carry.
     atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_release);
+    SP__TRACE(I20, p, p->passes);
     sp__pipe_cmd_rx(p, SP__RX_CREDIT);
     if (s->state == SP__SOCK_LINGERING) {
         sp__pipe_flush(p);
@@ -252,14 +253,18 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
 static void pipe_grant(struct sp__pipe *p)
 {
     int64_t owed = p->rx_owed;
+    int64_t had;
 
+    SP__TRACE(I10, p, 2 * owed + (p->held.head != NULL));
     if (owed == 0 || (owed < SP__RX_WINDOW / 4 && p->held.head == NULL)) {
         return;
     }
     p->rx_owed = 0;
     // A stop for lack of credit is seen in the old value (see rx_harvest): then the input actor is
     // told.
-    if (atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst) <= 0) {
+    had = atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst);
+    SP__TRACE(I11, p, had);
+    if (had <= 0) {
         sp__pipe_cmd_rx(p, SP__RX_CREDIT);
     }
 }

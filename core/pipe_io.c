@@ -110,6 +110,8 @@ static void rx_post(struct sp__pipe *p, sp_batch *in, int64_t cost)
     // The credit goes before the post: the grant for these messages must find it taken. seq_cst:
     // see rx_harvest.
     (void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);
+    SP__TRACE(I4, p, cost);
+    SP__TRACE(I5, p, in->n);
     sp__post_batch(&p->sock->actor, &p->rx_port, in);
 }
 
@@ -136,6 +138,7 @@ static bool rx_pass(struct sp__pipe *p, sp_batch *from)
     sp_batch in = {NULL, NULL, 0};
     int64_t cost = 0;
 
+    SP__TRACE(I2, p, credit);
     if (credit <= 0) {
         return false;
     }
@@ -146,6 +149,7 @@ static bool rx_pass(struct sp__pipe *p, sp_batch *from)
         cost += rx_stamp(p, m, wall);
         sp_batch_push(&in, m);
     }
+    SP__TRACE(I3, p, in.n);
     rx_post(p, &in, cost);
     return true;
 }
@@ -155,6 +159,7 @@ int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
     // To the end of the credit: a grant that finds some left does not tell.
     while (from->head != NULL && rx_pass(p, from)) {
     }
+    SP__TRACE(I6, p, from->n);
     return from->head != NULL ? SP_EAGAIN : SP_OK;
 }
 
@@ -178,6 +183,7 @@ static void rx_harvest(struct sp__pipe *p)
         size_t max;
         int n;
 
+        SP__TRACE(I14, p, credit);
         if (credit <= 0) {
             return;
         }
@@ -187,6 +193,7 @@ static void rx_harvest(struct sp__pipe *p)
         }
         max = rx_max(p, credit);
         n = p->ops->harvest(p->ref.tran, &in, max, ready);
+        SP__TRACE(I15, p, n);
         if (in.n > 0) {
             rx_harvested(p, &in);
         }
@@ -210,6 +217,7 @@ static void rx_on_event(struct sp__event *ev)
 
     // Acquire: pairs with the release in sp__pipe_cmd_rx.
     bits = atomic_exchange_explicit(&p->rx_cmd, 0, memory_order_acquire);
+    SP__TRACE(I13, p, bits);
     p->ready |= bits & (SP_READY_IN | SP_READY_OUT | SP_READY_HUP);
     if ((bits & SP__RX_START) != 0) {
         p->started = true;
@@ -236,6 +244,7 @@ void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits)
 {
     // Release: pairs with the exchange in rx_on_event.
     (void)atomic_fetch_or_explicit(&p->rx_cmd, bits, memory_order_release);
+    SP__TRACE(I12, p, bits);
     sp__post(&p->rx_ev);
 }
 
@@ -295,6 +304,7 @@ static void tx_submit(struct sp__pipe *p)
         // see sp__pipe_ready.
         atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
         SP__TRACE(H9, p, true);
+        SP__TRACE(I7, p, p->txq.n);
         tx_quiet(p, false);
         SP__TRACE(H11, p, p->txq.n);
         rc = p->ops->submit(p->ref.tran, &p->txq);
@@ -303,6 +313,7 @@ static void tx_submit(struct sp__pipe *p)
     if (rc != SP_EAGAIN) {
         atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);
         SP__TRACE(H9, p, false);
+        SP__TRACE(I9, p, p->txq.n);
     }
     tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
     atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
@@ -413,10 +424,14 @@ void sp__pipe_ready(struct sp__pipe *p, unsigned ready)
         atomic_load_explicit(&p->state, memory_order_relaxed) == SP__PIPE_SHAKING) {
         sp__pipe_cmd_rx(p, ready);
     }
-    // seq_cst: see tx_submit.
-    if ((ready & SP_READY_OUT) != 0 && atomic_load_explicit(&p->tx_want, memory_order_seq_cst)) {
-        SP__TRACE(H10, p, 1);
-        sp__pipe_cmd_tx(p, SP_READY_OUT);
+    if ((ready & SP_READY_OUT) != 0) {
+        // seq_cst: see tx_submit.
+        bool want = atomic_load_explicit(&p->tx_want, memory_order_seq_cst);
+
+        SP__TRACE(H10, p, want);
+        if (want) {
+            sp__pipe_cmd_tx(p, SP_READY_OUT);
+        }
     }
 }
 

@@ -205,6 +205,7 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
     sp__local_flush(t);
     SP__TRACE(B8, a, 0);
     if (!sp__worker_cover() && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
+        SP__TRACE(K22, t, 0);
         sp__guard_look(true); // Nobody would: see sp__guard_corks.
         sp__local_run(t);
         sp__local_flush(t);

@@ -3,6 +3,7 @@
 #include "spin.h"
 
 #include "config.h"
+#include "trace.h"
 
 #include <stdatomic.h>
 
@@ -18,6 +19,7 @@ static struct {
 void sp__spin_start(unsigned cpus)
 {
     atomic_store_explicit(&spin.free, cpus > 1 ? (int)cpus - 1 : 0, memory_order_relaxed);
+    SP__TRACE(L0, NULL, cpus > 1 ? cpus - 1 : 0);
     atomic_store_explicit(&spin.won, 0, memory_order_relaxed);
     atomic_store_explicit(&spin.lost, 0, memory_order_relaxed);
 }
@@ -29,11 +31,14 @@ static bool spin_place(struct sp__thread *t)
 
     do {
         if (n <= 0) {
+            SP__TRACE(L7, t, n);
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(&spin.free, &n, n - 1, memory_order_relaxed,
                                                     memory_order_relaxed));
+    SP__TRACE(L1, t, n);
     atomic_store_explicit(&t->spinning, true, memory_order_relaxed);
+    SP__TRACE(L2, t, true);
     return true;
 }
 
@@ -55,14 +60,24 @@ int64_t sp__spin_begin(struct sp__thread *t, int64_t us)
 
 void sp__spin_posted(struct sp__thread *t)
 {
-    if (atomic_load_explicit(&t->spinning, memory_order_relaxed) &&
-        atomic_exchange_explicit(&t->spinning, false, memory_order_relaxed)) {
-        (void)atomic_fetch_add_explicit(&spin.free, 1, memory_order_relaxed);
+    bool has = atomic_load_explicit(&t->spinning, memory_order_relaxed);
+
+    SP__TRACE(L3, t, has);
+    if (!has) {
+        return;
+    }
+    has = atomic_exchange_explicit(&t->spinning, false, memory_order_relaxed);
+    SP__TRACE(L4, t, has);
+    if (has) {
+        int n = atomic_fetch_add_explicit(&spin.free, 1, memory_order_relaxed);
+
+        SP__TRACE(L5, t, n);
     }
 }
 
 void sp__spin_end(struct sp__thread *t, bool won)
 {
+    SP__TRACE(L6, t, won);
     sp__spin_posted(t); // Unless who woke it did.
     if (won) {
         t->spin_fails = 0;

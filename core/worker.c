@@ -31,6 +31,7 @@ static int worker_place(void)
         if (workers[i].gone) {
             sp__platform->thread_join(workers[i].thread); // It only returns any more.
             workers[i] = (struct sp__worker){NULL, false};
+            SP__TRACE(J21, NULL, i);
         }
         if (workers[i].thread == NULL) {
             return i;
@@ -141,6 +142,7 @@ void sp__worker_retire(struct sp__thread *t)
     sp__sched.count--;
     SP__TRACE(B30, t, true);
     t->place->gone = true; // At once: who counts on being able to start one finds its place.
+    SP__TRACE(J20, t, t->place - workers);
 }
 
 void sp__need_worker(void)

@@ -14,14 +14,14 @@
  * Claims: an actor has one owner at any time, and one runner; at rest, where only sleeps without
  * limit are left, no actor is corked, every message is out, and the user's functions are through.
  *
- * map: K1 core/cork.c cork_put `if (!sp__guard_corks()) {`
+ * map: K1 core/cork.c cork_put `bool watched = sp__guard_corks();`
  * map: K2 core/cork.c cork_put `atomic_store_explicit(&t->cork, a, memory_order_seq_cst);`
- * map: K3 core/cork.c cork_put `if (!sp__guard_corks() && sp__cork_take(t) != NULL) {`
- * map: K4 core/cork.c sp__cork_take `atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);`
+ * map: K3 core/cork.c cork_put `return watched || sp__cork_take(t) == NULL;`
+ * map: K4 core/cork.c sp__cork_take `a = atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);`
  * map: K5 core/cork.c sp__uncork `sp__schedule(a);`
  * map: K6 core/cork.c sp__cork_sent `if (held == a) {`
  * map: K7 core/cork.c sp__cork_look `any = any || corks != t->corks_seen;`
- * map: K8 core/cork.c sp__cork_look `if (atomic_load_explicit(&t->cork, memory_order_seq_cst) == NULL) {`
+ * map: K8 core/cork.c sp__cork_look `held = atomic_load_explicit(&t->cork, memory_order_seq_cst);`
  * map: K9 core/cork.c sp__cork_look `struct sp__actor *a = sp__cork_take(t);`
  * map: K10 core/idle.c sp__guard_look `if (!all && sp__cork_look(false)) {`
  * map: K11 core/idle.c sp__guard_look `atomic_store_explicit(&sp__sched.corks, false, memory_order_seq_cst);`

@@ -19,13 +19,13 @@
  * map: I8 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: I9 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);`
  * map: I10 core/pipe.c pipe_grant `if (owed == 0 || (owed < SP__RX_WINDOW / 4 && p->held.head == NULL)) {`
- * map: I11 core/pipe.c pipe_grant `if (atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst) <= 0) {`
+ * map: I11 core/pipe.c pipe_grant `had = atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst);`
  * map: I12 core/pipe.c pipe_grant `sp__pipe_cmd_rx(p, SP__RX_CREDIT);`
  * map: I13 core/pipe_io.c rx_on_event `(p->passes && (bits & SP__RX_CREDIT) != 0)`
  * map: I14 core/pipe_io.c rx_harvest `if (credit <= 0) {`
  * map: I15 transports/inproc/inproc.c inproc_harvest `link_ready(pipe->link, 1 - pipe->me, SP_READY_OUT);`
  * map: I16 transports/inproc/inproc.c link_ready `link->host->pipe_ready(link->side[side].pipe, ready);`
- * map: I17 core/pipe_io.c sp__pipe_ready `atomic_load_explicit(&p->tx_want, memory_order_seq_cst)`
+ * map: I17 core/pipe_io.c sp__pipe_ready `bool want = atomic_load_explicit(&p->tx_want, memory_order_seq_cst)`
  * map: I18 core/pipe_io.c tx_on_event `if (p->txq.head != NULL) {`
  * map: I19 transports/inproc/inproc.c inproc_submit `rc = link->host->pipe_pass(link->side[1 - pipe->me].pipe, out);`
  * map: I20 core/pipe.c pipe_join `atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_release);`

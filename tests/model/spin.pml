@@ -8,9 +8,9 @@
  *
  * map: L1 core/spin.c spin_place `} while (!atomic_compare_exchange_weak_explicit(&spin.free, &n, n - 1, memory_order_relaxed,`
  * map: L2 core/spin.c spin_place `atomic_store_explicit(&t->spinning, true, memory_order_relaxed);`
- * map: L3 core/spin.c sp__spin_posted `if (atomic_load_explicit(&t->spinning, memory_order_relaxed) &&`
- * map: L4 core/spin.c sp__spin_posted `atomic_exchange_explicit(&t->spinning, false, memory_order_relaxed)) {`
- * map: L5 core/spin.c sp__spin_posted `(void)atomic_fetch_add_explicit(&spin.free, 1, memory_order_relaxed);`
+ * map: L3 core/spin.c sp__spin_posted `bool has = atomic_load_explicit(&t->spinning, memory_order_relaxed);`
+ * map: L4 core/spin.c sp__spin_posted `has = atomic_exchange_explicit(&t->spinning, false, memory_order_relaxed);`
+ * map: L5 core/spin.c sp__spin_posted `int n = atomic_fetch_add_explicit(&spin.free, 1, memory_order_relaxed);`
  * map: L6 core/spin.c sp__spin_end `sp__spin_posted(t); // Unless who woke it did.`
  *
  * run: proven

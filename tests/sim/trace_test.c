@@ -204,10 +204,7 @@ static void every_trace_is_a_run_of_its_models(void **state)
 }
 
 /// These no model may let pass, wherever they are.
-static const struct {
-    const char *id;
-    enum spoil how;
-} chosen[] = {
+static const struct spoil_sort chosen[] = {
     {"A3", SPOIL_DROP},    {"A3", SPOIL_VALUE},   {"A5", SPOIL_THREAD},  {"A5", SPOIL_VALUE},
     {"A7", SPOIL_SWAP},    {"A7", SPOIL_VALUE},   {"A8", SPOIL_VALUE},   {"A9", SPOIL_DROP},
     {"A11", SPOIL_THREAD}, {"A21", SPOIL_VALUE},  {"A22", SPOIL_OBJECT}, {"B1", SPOIL_DROP},
@@ -232,24 +229,6 @@ static const struct {
 #define CHOSEN_SEEDS 6
 #define CHOSEN_EACH 20 // of a sort, in one trace
 
-/// Whether some model lets a spoilt transition pass that is its own.
-static bool passes(size_t at, enum spoil how, unsigned *tried)
-{
-    for (size_t i = 0; i < replay_model_count; i++) {
-        const struct replay_model *m = replay_models[i];
-        bool pass;
-
-        if (m->letter != trace.recs[at].letter || !spoil(&trace, m, at, how)) {
-            continue;
-        }
-        pass = replay_check(m, &trace);
-        spoil_undo(&trace);
-        (*tried)++;
-        return pass;
-    }
-    return false;
-}
-
 static void spoilt_traces_are_rejected(void **state)
 {
     unsigned tried[CHOSEN] = {0};
@@ -258,18 +237,9 @@ static void spoilt_traces_are_rejected(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= CHOSEN_SEEDS; seed++) {
         run_sockets(seed);
-        for (size_t c = 0; c < CHOSEN; c++) {
-            unsigned limit = tried[c] + CHOSEN_EACH;
-
-            for (size_t at = 0; at < trace.n && tried[c] < limit; at++) {
-                if (trace.recs[at].letter == chosen[c].id[0] &&
-                    trace.recs[at].number == (unsigned)atoi(chosen[c].id + 1) &&
-                    passes(at, chosen[c].how, &tried[c])) {
-                    print_error("seed %" PRIu64 ": %s %s at %zu passes\n", seed, chosen[c].id,
-                                spoil_names[chosen[c].how], at);
-                    fail();
-                }
-            }
+        if (!spoil_sorts(&trace, chosen, CHOSEN, CHOSEN_EACH, tried)) {
+            print_error("seed %" PRIu64 "\n", seed);
+            fail();
         }
     }
     for (size_t c = 0; c < CHOSEN; c++) {
@@ -277,40 +247,6 @@ static void spoilt_traces_are_rejected(void **state)
         all += tried[c];
     }
     print_message("%zu sorts of spoilt traces, %u in all: all rejected\n", CHOSEN, all);
-}
-
-/// Spoils every transition of a run in every way, and prints which were not rejected.
-static void spoil_all(void)
-{
-    for (size_t i = 0; i < replay_model_count; i++) {
-        const struct replay_model *m = replay_models[i];
-        unsigned kept[REPLAY_NUMBERS][SPOIL_KINDS] = {{0}};
-        unsigned tried[REPLAY_NUMBERS][SPOIL_KINDS] = {{0}};
-        unsigned n[REPLAY_NUMBERS] = {0};
-
-        for (size_t at = 0; at < trace.n; at++) {
-            unsigned number = trace.recs[at].number;
-
-            if (trace.recs[at].letter != m->letter || n[number]++ % 8 != 0) {
-                continue;
-            }
-            for (unsigned how = 0; how < SPOIL_KINDS; how++) {
-                if (spoil(&trace, m, at, (enum spoil)how)) {
-                    tried[number][how]++;
-                    kept[number][how] += replay_check(m, &trace);
-                    spoil_undo(&trace);
-                }
-            }
-        }
-        for (unsigned k = 0; k < REPLAY_NUMBERS; k++) {
-            for (unsigned how = 0; how < SPOIL_KINDS; how++) {
-                if (tried[k][how] > 0) {
-                    (void)printf("%s: %c%u %s: %u of %u are legal\n", m->name, m->letter, k,
-                                 spoil_names[how], kept[k][how], tried[k][how]);
-                }
-            }
-        }
-    }
 }
 
 /// Usage: trace_test [SEED [spoil]]
@@ -342,7 +278,7 @@ int main(int argc, char **argv)
         (void)printf("%zu transitions: %s\n", trace.n,
                      replay_check_all(&trace) ? "well" : replay_why());
         if (argc > 2) {
-            spoil_all();
+            spoil_print(&trace);
         }
         return 0;
     }

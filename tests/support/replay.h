@@ -12,7 +12,7 @@
 
 #define REPLAY_THREADS 32
 #define REPLAY_NUMBERS 64 // of the transitions of a letter
-#define REPLAY_LETTERS 8  // A to H
+#define REPLAY_LETTERS 12 // A to L
 
 /* ------------------------------------------------------------------ Recording */
 

@@ -13,5 +13,9 @@ extern const struct replay_model replay_credit;
 extern const struct replay_model replay_close;
 extern const struct replay_model replay_late;
 extern const struct replay_model replay_pipe;
+extern const struct replay_model replay_pass;
+extern const struct replay_model replay_help;
+extern const struct replay_model replay_cork;
+extern const struct replay_model replay_spin;
 
 #endif

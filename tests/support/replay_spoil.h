@@ -22,4 +22,17 @@ bool spoil(struct replay_trace *t, const struct replay_model *m, size_t at, enum
 /// As it was before the last spoil.
 void spoil_undo(struct replay_trace *t);
 
+/// A sort of spoilt traces that no model may let pass, wherever they are spoilt.
+struct spoil_sort {
+    const char *id;
+    enum spoil how;
+};
+
+/// Spoils up to `each` transitions of every sort, and adds to `tried`, by sort, how many. False:
+/// the transition's model lets one pass, which is printed.
+bool spoil_sorts(struct replay_trace *t, const struct spoil_sort *sorts, size_t n, unsigned each,
+                 unsigned *tried);
+/// Spoils transitions of each number in every way, and prints how many pass.
+void spoil_print(struct replay_trace *t);
+
 #endif

@@ -7,6 +7,7 @@
 #include "core/pool.h"
 #include "core/scope.h"
 #include "core/thread.h"
+#include "replay_spoil.h"
 #include "replay_stats.h"
 
 #include <inttypes.h>
@@ -55,6 +56,8 @@ static struct {
     struct sim_result *result; ///< shared with the children, as `stats`
     struct replay_stats *stats;
     struct replay_trace trace; ///< of the child
+    enum { SPOIL_NOT, SPOIL_CHOSEN, SPOIL_ALL } spoil;
+    unsigned *tried; ///< of each chosen sort; shared
 } test = {.first = 1};
 
 static void replay_hint(void)
@@ -107,6 +110,40 @@ static void check_trace(void)
     }
 }
 
+/// These no model may let pass, wherever they are; of the other models trace_test has some.
+static const struct spoil_sort chosen[] = {
+    {"I2", SPOIL_DROP},   {"I2", SPOIL_VALUE},   {"I2", SPOIL_OBJECT}, {"I3", SPOIL_VALUE},
+    {"I4", SPOIL_DROP},   {"I5", SPOIL_DROP},    {"I5", SPOIL_VALUE},  {"I6", SPOIL_DROP},
+    {"I6", SPOIL_VALUE},  {"I6", SPOIL_THREAD},  {"I7", SPOIL_VALUE},  {"I7", SPOIL_THREAD},
+    {"I9", SPOIL_THREAD}, {"I11", SPOIL_DROP},   {"I11", SPOIL_VALUE}, {"I13", SPOIL_VALUE},
+    {"I14", SPOIL_VALUE}, {"I20", SPOIL_OBJECT}, {"J1", SPOIL_DROP},   {"J1", SPOIL_VALUE},
+    {"J1", SPOIL_THREAD}, {"J3", SPOIL_DROP},    {"J3", SPOIL_VALUE},  {"J4", SPOIL_DROP},
+    {"J4", SPOIL_VALUE},  {"J4", SPOIL_OBJECT},  {"J14", SPOIL_DROP},  {"K1", SPOIL_DROP},
+    {"K1", SPOIL_VALUE},  {"K3", SPOIL_DROP},    {"K3", SPOIL_VALUE},  {"K5", SPOIL_DROP},
+    {"K6", SPOIL_VALUE},  {"K7", SPOIL_DROP},    {"K7", SPOIL_VALUE},  {"K8", SPOIL_DROP},
+    {"K8", SPOIL_OBJECT}, {"K10", SPOIL_VALUE},  {"K11", SPOIL_DROP},  {"K14", SPOIL_DROP},
+    {"K14", SPOIL_VALUE}, {"K16", SPOIL_DROP},   {"K24", SPOIL_DROP},  {"K26", SPOIL_DROP},
+    {"K26", SPOIL_VALUE}, {"K27", SPOIL_VALUE},  {"K28", SPOIL_DROP},  {"L1", SPOIL_DROP},
+    {"L1", SPOIL_VALUE},  {"L2", SPOIL_DROP},    {"L3", SPOIL_DROP},   {"L3", SPOIL_VALUE},
+    {"L3", SPOIL_OBJECT}, {"L4", SPOIL_DROP},    {"L4", SPOIL_VALUE},  {"L5", SPOIL_DROP},
+    {"L5", SPOIL_VALUE},  {"L6", SPOIL_DROP},    {"L6", SPOIL_THREAD},
+};
+
+#define CHOSEN (sizeof(chosen) / sizeof(chosen[0]))
+#define CHOSEN_SEEDS 6
+#define CHOSEN_EACH 10 // of a sort, in one trace
+
+/// Spoils the trace, if that is what this run is for.
+static void spoil_trace(void)
+{
+    if (test.spoil == SPOIL_ALL) {
+        spoil_print(&test.trace);
+    } else if (test.spoil == SPOIL_CHOSEN &&
+               !spoil_sorts(&test.trace, chosen, CHOSEN, CHOSEN_EACH, test.tried)) {
+        sim_fail("a spoilt trace passes");
+    }
+}
+
 /// One run, in a process of its own.
 static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
 {
@@ -123,6 +160,7 @@ static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
     check_memory();
     if (traced) {
         check_trace();
+        spoil_trace();
     }
     sim_end(test.result);
 #ifdef SIM_COVERAGE
@@ -213,8 +251,31 @@ static void the_traces_show_every_transition(void **state)
     if (sizeof(SEEDS_WHY) > 1) {
         return; // Fewer seeds: see the build without sanitizers.
     }
-    assert_true(replay_enough(test.stats, "ABCDEFGH"));
-    assert_true(replay_mapping_seen(test.stats, SP_TEST_SOURCE_DIR "/tests/model", "ABCDEFGH"));
+    assert_true(replay_enough(test.stats, "ABCDEFGHIJKL"));
+    assert_true(replay_mapping_seen(test.stats, SP_TEST_SOURCE_DIR "/tests/model", "ABCDEFGHIJKL"));
+}
+
+/// Every scenario, some seeds.
+static void spoilt_traces_are_rejected(void **state)
+{
+    unsigned all = 0;
+
+    (void)state;
+    test.spoil = SPOIL_CHOSEN;
+    for (unsigned i = 0; i < test.n; i++) {
+        for (uint64_t seed = 1; seed <= CHOSEN_SEEDS; seed++) {
+            assert_true(run_seed(test.scenario[i], seed));
+        }
+    }
+    test.spoil = SPOIL_NOT;
+    for (size_t i = 0; i < CHOSEN; i++) {
+        if (test.tried[i] == 0) {
+            print_error("%s %s: none\n", chosen[i].id, spoil_names[chosen[i].how]);
+        }
+        assert_true(test.tried[i] > 0);
+        all += test.tried[i];
+    }
+    print_message("%zu sorts of spoilt traces, %u in all: all rejected\n", CHOSEN, all);
 }
 
 static void add_scenarios(const struct scenario *list)
@@ -235,10 +296,10 @@ static void *shared(size_t size)
     return p;
 }
 
-/// Usage: threads_test [[SCENARIO] SEED [COUNT]]
+/// Usage: threads_test [[SCENARIO] SEED [COUNT | spoil]]
 int main(int argc, char **argv)
 {
-    struct CMUnitTest tests[SCENARIOS_MAX + 2];
+    struct CMUnitTest tests[SCENARIOS_MAX + 3];
     bool named = argc > 1 && strtoull(argv[1], NULL, 10) == 0;
     size_t n = 0;
 
@@ -246,6 +307,7 @@ int main(int argc, char **argv)
     test.program = argv[0];
     test.result = shared(sizeof(*test.result));
     test.stats = shared(sizeof(*test.stats));
+    test.tried = shared(CHOSEN * sizeof(*test.tried));
     if (scenario_plugins() < 0) {
         (void)fprintf(stderr, "%s\n", sp_error_detail());
         return 1;
@@ -259,6 +321,10 @@ int main(int argc, char **argv)
     if (argc > 1 + named) {
         test.first = strtoull(argv[1 + named], NULL, 10);
         test.count = argc > 2 + named ? strtoull(argv[2 + named], NULL, 10) : 1;
+        if (argc > 2 + named && test.count == 0) {
+            test.spoil = SPOIL_ALL;
+            test.count = 1;
+        }
     } else {
         tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_same_seed_gives_the_same_run);
     }
@@ -276,6 +342,7 @@ int main(int argc, char **argv)
     }
     if (argc == 1 && replay_record(&test.trace)) {
         replay_record_end();
+        tests[n++] = (struct CMUnitTest)cmocka_unit_test(spoilt_traces_are_rejected);
         tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_traces_show_every_transition);
     }
     return _cmocka_run_group_tests("threads", tests, n, NULL, NULL);
