@@ -5,11 +5,10 @@
  * looks as long as `corks` says that there are any. Workers may go into the user's code, and there
  * may be no others.
  *
- * Two senders with an actor each and three messages and one, any of which goes out at once or is
- * corked; after the last one the sender does not call any more. Two workers, and an actor that calls
- * the user, who waits until all messages are out; or (TWO) two of them, and two messages and one; or
- * (ONE) one worker and three messages each, and an application's thread polls. A worker that is
- * guard for another reason (help.pml) at first.
+ * Two senders with an actor each and three messages each, any of which goes out at once or is corked;
+ * after the last one the sender does not call any more. Two workers, and an actor that calls the user,
+ * who waits until all messages are out; or (TWO) two of them, and a message less; or (ONE) one worker,
+ * and an application's thread polls. A worker that is guard for another reason (help.pml) at first.
  *
  * Claims: an actor has one owner at any time, and one runner; at rest, where only sleeps without
  * limit are left, no actor is corked, every message is out, and the user's functions are through.
@@ -40,7 +39,8 @@
  * map: K24 core/idle.c sp__idle `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
  * map: K25 core/idle.c sp__idle `sp__sched.guard = NULL;`
  *
- * Merged: a post is one step, and so is the end of an actor's run, as proven in mailbox.pml. An actor
+ * Merged: a post is one step, and so is the end of an actor's run, as proven in mailbox.pml; and a
+ * sender's run of its own actor, to which nobody else posts, with the post in front of it. An actor
  * that is taken out is run at once. Whether a cork is old enough, and whether there was one since the
  * last look, may be answered either way.
  *
@@ -57,24 +57,21 @@
  */
 #define NONE 9
 #define SENDERS 2
-#ifdef ONE
+#ifdef TWO
+#define MESSAGES(i) (3 - i)
+#define TOTAL 5
+#define USERS 2
+#else
 #define MESSAGES(i) 3
 #define TOTAL 6
-#define MAX 1
 #define USERS 1
+#endif
+#ifdef ONE
+#define MAX 1
 #define POLLED true     /* by an application's thread that stays */
 #else
 #define MAX 2
 #define POLLED false
-#ifdef TWO
-#define MESSAGES(i) (i == 0 -> 2 : 1)
-#define TOTAL 3
-#define USERS 2
-#else
-#define MESSAGES(i) (i == 0 -> 3 : 1)
-#define TOTAL 4
-#define USERS 1
-#endif
 #endif
 
 bool corks;             /* sp__sched.corks */
@@ -125,6 +122,17 @@ inline run_actor(i) {
        :: else -> break
        fi
     od
+}
+
+/* The sender runs its own actor: nobody else posts to it. */
+inline run_mine(i) {
+    d_step {
+        assert(owned[i] && !runs[i]);
+        out = out + inbox[i];
+        inbox[i] = 0;
+        owned[i] = false;
+        mine = false
+    }
 }
 
 /* K4 */
@@ -184,46 +192,53 @@ inline guard_corks(ok) {
 
 proctype Sender(byte me) {
     byte n;
-    bool mine, more, ok;
+    bool mine, ok;
 
     do
     :: n < MESSAGES(me) ->
-        d_step { n++; inbox[me]++; mine = !owned[me]; owned[me] = true }
+        atomic { /* until it corks, or another owner runs it, nobody else can tell these steps apart */
+            n++;
+            inbox[me]++;
+            mine = !owned[me];
+            owned[me] = true;
+            if
+            :: mine -> run_mine(me) /* K6: not in a row */
+            :: mine -> mine = false; goto row
+            :: !mine -> goto more
+            fi
+        }
+        goto next;
+row:
+        guard_corks(ok); /* K1 */
         if
-        :: mine -> /* K6: it is ours; in a row or not */
-            if
-            :: mine = false; run_actor(me)
-            :: mine = false;
-               guard_corks(ok); /* K1 */
-               if
-               :: !ok -> run_actor(me)
-               :: else ->
-                   ok = false;
-                   cork[me] = true; /* K2 */
+        :: !ok -> run_mine(me); goto next
+        :: ok -> ok = false
+        fi;
+        cork[me] = true; /* K2 */
 #ifndef BUG_NO_RECHECK
-                   guard_corks(ok); /* K3 */
-                   if
-                   :: !ok ->
-                       take(me, mine);
-                       if
-                       :: mine -> mine = false; run_actor(me)
-                       :: else
-                       fi
-                   :: else -> ok = false
-                   fi
-#endif
-               fi
-            fi
-        :: else -> /* K5: enough, or not; or another owner runs it */
-            if
-            :: take(me, mine);
-               if
-               :: mine -> mine = false; run_actor(me)
-               :: else
-               fi
-            :: true
-            fi
+        guard_corks(ok); /* K3 */
+        if
+        :: ok -> ok = false; goto next
+        :: !ok
+        fi;
+        take(me, mine);
+        if
+        :: mine -> run_mine(me)
+        :: !mine
         fi
+#endif
+        goto next;
+more: /* K5: enough, or not; or another owner runs it */
+        if
+        :: take(me, mine);
+           if
+           :: mine -> run_mine(me)
+           :: !mine
+           fi
+        :: true
+        fi;
+next:
+        skip
     :: else -> break
     od
 }
@@ -352,11 +367,18 @@ loop:
     :: else ->
         atomic {
             if
-            :: token[me] -> token[me] = false
+            :: token[me] ->
+                token[me] = false;
+                if
+                :: !idle[me] -> goto awake
+                :: else
+                fi
             :: guard == me && !token[me]
             fi
         }
-        idle[me] = false
+        idle[me] = false;
+awake:
+        skip
     fi;
     if
     :: guard == me ->
