@@ -122,6 +122,20 @@ void sp__reclaim(void)
     }
 }
 
+bool sp__hold_live(struct sp__object *obj)
+{
+    unsigned before = atomic_load_explicit(&obj->refs, memory_order_relaxed);
+
+    do {
+        if ((before & OBJECT_RETIRED) != 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &before, before + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    SP__TRACE(F5, obj, before);
+    return true;
+}
+
 void sp__drop(struct sp__object *obj)
 {
     unsigned old = atomic_load_explicit(&obj->refs, memory_order_relaxed);

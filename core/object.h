@@ -48,6 +48,9 @@ static inline void sp__hold(struct sp__object *obj)
 
     SP__TRACE(F5, obj, before);
 }
+/// The same, of one that the caller has neither a reference of nor a hazard: from a list, under the
+/// lock under which its destroy takes it out. False: it is to be destroyed.
+bool sp__hold_live(struct sp__object *obj);
 void sp__drop(struct sp__object *obj);
 
 /// Gives the object a handle (and the table a reference), and writes it to `id` too (may be NULL):

@@ -247,15 +247,15 @@ static void scope_cancel_ops(struct sp__scope *s)
     } while (op != NULL);
 }
 
-/// Those that are over, held, linked by `tend`.
+/// Those that are over, held, linked by `tend`; but for those to be destroyed, in which no
+/// operation is pending, since each holds its scope.
 static struct sp__scope *scopes_over(void)
 {
     struct sp__scope *over = NULL;
 
     (void)pthread_mutex_lock(&scopes.lock);
     for (struct sp__scope *s = scopes.all; s != NULL; s = s->next) {
-        if (scope_over(s) == SP_ECANCELED) {
-            sp__hold(&s->obj);
+        if (scope_over(s) == SP_ECANCELED && sp__hold_live(&s->obj)) {
             s->tend = over;
             over = s;
         }
