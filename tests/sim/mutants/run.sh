@@ -76,7 +76,7 @@ run_detector() {
     case $1 in
     threads)
         compile_threads plain "" || return 2
-        detect plain 300 "$build/plain/tests/sim/threads_test" 1 "$seeds" || return 1 # not how many tests failed
+        detect plain 600 "$build/plain/tests/sim/threads_test" 1 "$seeds" || return 1 # not how many tests failed
         ;;
     races)
         compile_threads tsan thread || return 2
