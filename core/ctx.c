@@ -42,7 +42,7 @@ int sp__ctx_join(struct sp__ctx *c)
 }
 
 /// The next of those who wait in a list of `at` for context `c`.
-static struct sp__wake ctx_next(struct sp__ctx *at, struct sp__waiter **list, struct sp__ctx *c)
+static struct sp__wake ctx_next(struct sp__ctx *at, struct sp__waiters *list, struct sp__ctx *c)
 {
     struct sp__wake wake;
 

@@ -105,7 +105,7 @@ static struct sp__wake rx_pass_on(struct sp__ctx *c)
     struct sp__node *none = NULL;
     struct sp__wake next = {NULL, NULL};
 
-    if (c->receivers == NULL) {
+    if (c->receivers.head == NULL) {
         return next;
     }
     // seq_cst: the mark is set, or what is there is seen; a push after it finds the mark.

@@ -40,7 +40,7 @@ static void credit_wake(struct sp__ctx *c)
         (void)pthread_mutex_lock(&c->lock);
         wake = n > 0 ? sp__waiter_pop(&c->senders) : (struct sp__wake){NULL, NULL};
         SP__TRACE(E6, c, sp__wake_id(wake));
-        if (c->senders == NULL) {
+        if (c->senders.head == NULL) {
             (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
             SP__TRACE(E7, c, 0);
         }
@@ -103,7 +103,7 @@ static bool credit_leave(struct sp__ctx *c, struct sp__waiter *w)
     if (queued) {
         sp__waiter_remove(&c->senders, w);
     }
-    if (c->senders == NULL) {
+    if (c->senders.head == NULL) {
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
         SP__TRACE(E14, c, 0);
     }

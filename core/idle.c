@@ -52,10 +52,13 @@ static bool guard_take(struct sp__thread *t, bool *poll)
     bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);
 
     if (!t->worker || sp__sched.guard != NULL ||
-        !(expects || atomic_load_explicit(&sp__sched.corks, memory_order_relaxed))) {
+        !(expects || sp__sched.left ||
+          atomic_load_explicit(&sp__sched.corks, memory_order_relaxed))) {
         return false;
     }
     sp__sched.guard = t;
+    sp__sched.left = false;
+    SP__TRACE(B36, t, 0);
     SP__TRACE(B29, t, expects);
     if (expects) {
         sp__sched.helped = false;

@@ -49,23 +49,13 @@ void sp__object_init(struct sp__object *obj, enum sp__kind kind,
     obj->destroy = destroy;
     SP__TRACE(F0, obj, kind);
     if (kind != SP__KIND_NONE) {
-        sp__objects_count(true);
-    }
-}
-
-void sp__objects_count(bool more)
-{
-    if (more) {
         atomic_fetch_add_explicit(&retired.count, 1, memory_order_relaxed);
-    } else {
-        // Release: what was done to it; pairs with the acquire in sp__objects.
-        atomic_fetch_sub_explicit(&retired.count, 1, memory_order_release);
     }
 }
 
 unsigned sp__objects(void)
 {
-    return atomic_load_explicit(&retired.count, memory_order_acquire);
+    return atomic_load_explicit(&retired.count, memory_order_relaxed);
 }
 
 /// Whether some thread's call uses the object. Sequentially consistent, against the publication in
@@ -117,7 +107,7 @@ void sp__reclaim(void)
         counted = obj->kind != SP__KIND_NONE;
         obj->destroy(obj);
         if (counted) {
-            sp__objects_count(false);
+            atomic_fetch_sub_explicit(&retired.count, 1, memory_order_relaxed);
         }
     }
 }

@@ -72,9 +72,8 @@ struct sp__object *sp__handle_peek(uint64_t id);
 
 /// Destroys what is retired and free of hazards.
 void sp__reclaim(void);
-/// How many objects are not destroyed yet, of those with a handle, and what else was counted.
+/// How many objects are not destroyed yet, but for those of SP__KIND_NONE.
 unsigned sp__objects(void);
-void sp__objects_count(bool more);
 
 /// No handle is valid any more: begin again with the first slot. Generations go on, so that old
 /// handles stay closed.

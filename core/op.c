@@ -40,6 +40,33 @@ static void op_sleeps(struct sp_op *op, bool sleeps)
 
 /* ------------------------------------------------------------------ The end */
 
+/// One more or one less is under way. Each thread counts its own, so that it costs nothing.
+static void op_count(bool begins)
+{
+    struct sp__thread *t = sp__self();
+    _Atomic uint64_t *n = begins ? &t->ops_begun : &t->ops_over;
+
+    // Release: what was done before; pairs with the acquire in sp__ops_under_way.
+    atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+
+bool sp__ops_under_way(void)
+{
+    uint64_t over = 0;
+    uint64_t begun = 0;
+
+    // Acquire, the ends first: who sees an end sees its beginning. So the sums are equal only if
+    // all that had begun were over.
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        over += atomic_load_explicit(&t->ops_over, memory_order_acquire);
+    }
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        begun += atomic_load_explicit(&t->ops_begun, memory_order_acquire);
+    }
+    return begun != over;
+}
+
 /// Wakes who waits in sp_op_wait, as far as it is at rest.
 static void op_wake_waiters(struct sp_op *op)
 {
@@ -60,10 +87,13 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     struct sp_op *op = SP__CONTAINER(w, struct sp_op, waiter);
     struct sp__object *target;
     struct sp__scope *scope;
+    bool waited;
 
     (void)pthread_mutex_lock(&op->lock);
     op->state = op->done != NULL ? SP__OP_DONE : SP__OP_REST;
-    op->result = rc == SP_ECANCELED && op->why != 0 ? op->why : rc;
+    // Release: pairs with the acquire in sp_op_result.
+    atomic_store_explicit(&op->result, rc == SP_ECANCELED && op->why != 0 ? op->why : rc,
+                          memory_order_release);
     if (op->kind == SP__OP_RECV || rc == SP_OK) {
         op->msg = m; // A send that failed keeps what it was to send.
     }
@@ -75,11 +105,14 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     op_sleeps(op, false);
     target = op->target;
     op->target = NULL;
+    waited = op->waiters.head != NULL;
     (void)pthread_mutex_unlock(&op->lock);
     if (op->done != NULL) {
         sp__post(&op->done_ev);
     } else {
-        sp__objects_count(false);
+        op_count(false);
+    }
+    if (op->done == NULL && waited) {
         op_wake_waiters(op);
     }
     if (target != NULL) {
@@ -93,18 +126,25 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
 static void op_on_done(struct sp__event *ev)
 {
     struct sp_op *op = SP__CONTAINER(ev, struct sp_op, done_ev);
+    bool waited;
 
     (void)pthread_mutex_lock(&op->lock);
-    op->state = SP__OP_REST; // It may be started again from here on.
+    op->state = SP__OP_REST; // It may be started again from here on, by the callback.
     op->in_done = true;
-    op->runner = sp__self();
+    op->restarted = false;
+    // Relaxed: only the thread itself finds itself there.
+    atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
     (void)pthread_mutex_unlock(&op->lock);
     op->done(op, op->arg);
     (void)pthread_mutex_lock(&op->lock);
+    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
     op->in_done = false;
+    waited = op->waiters.head != NULL;
     (void)pthread_mutex_unlock(&op->lock);
-    sp__objects_count(false);
-    op_wake_waiters(op);
+    op_count(false);
+    if (waited) {
+        op_wake_waiters(op);
+    }
 }
 
 /* ------------------------------------------------------------------ Cancelling */
@@ -260,16 +300,17 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     timeout = s->kind == SP__OP_SLEEP || op->timeout == OP_DEFAULT ? s->timeout : op->timeout;
     old = op->msg;
     op->state = SP__OP_PENDING;
+    op->restarted = true;
     op->kind = s->kind;
     op->asleep = s->kind == SP__OP_SLEEP;
-    op->result = SP_EAGAIN;
+    atomic_store_explicit(&op->result, SP_EAGAIN, memory_order_relaxed);
     op->why = 0;
     op->msg = s->msg;
     op->ctx = s->ctx;
     op->ep = s->ep;
     op->target = s->target;
     op->waiter = (struct sp__waiter){.ctx = s->ctx, .ready = op_ready, .over = op_over};
-    sp__objects_count(true); // Until it is at rest again.
+    op_count(true); // Until it is at rest again.
     sp__hold(&op->obj);
     op_sleeps(op, op->asleep);
     if (op->target != NULL) {
@@ -431,7 +472,7 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
         op->done = done;
         op->arg = arg;
         op->timeout = OP_DEFAULT;
-        op->result = SP_EAGAIN;
+        atomic_init(&op->result, SP_EAGAIN);
         *out = op;
     }
     sp__runtime_leave();
@@ -520,25 +561,31 @@ void sp_op_free(sp_op *op)
 
 int sp_op_result(const sp_op *op)
 {
-    struct sp_op *o = (struct sp_op *)(uintptr_t)op;
-    int rc;
+    // Acquire: what was done to end it; pairs with the release in op_over.
+    return atomic_load_explicit((atomic_int *)(uintptr_t)&op->result, memory_order_acquire);
+}
 
-    (void)pthread_mutex_lock(&o->lock);
-    rc = o->result;
-    (void)pthread_mutex_unlock(&o->lock);
-    return rc;
+/// Inside its callback, before it is started again, nobody else touches the message.
+static bool op_mine(sp_op *op)
+{
+    return atomic_load_explicit(&op->runner, memory_order_relaxed) == sp__self() && !op->restarted;
 }
 
 sp_msg *sp_op_msg(sp_op *op)
 {
+    bool mine = op_mine(op);
     sp_msg *m = NULL;
 
-    (void)pthread_mutex_lock(&op->lock);
-    if (op->state == SP__OP_REST) {
+    if (!mine) {
+        (void)pthread_mutex_lock(&op->lock);
+    }
+    if (mine || op->state == SP__OP_REST) {
         m = op->msg;
         op->msg = NULL;
     }
-    (void)pthread_mutex_unlock(&op->lock);
+    if (!mine) {
+        (void)pthread_mutex_unlock(&op->lock);
+    }
     return m;
 }
 

@@ -34,14 +34,15 @@ struct sp_op {
     pthread_mutex_t lock; ///< of all below
     enum sp__op_state state;
     enum sp__op_kind kind;
-    bool stopped;  ///< starts no more
-    bool in_done;  ///< the callback runs
-    bool asleep;   ///< a pending sleep that nobody has ended
-    bool sleeping; ///< in the list of those that sleep (op.c), under its lock, as the two below
+    bool stopped;   ///< starts no more
+    bool restarted; ///< since its callback began; then the callback's own
+    bool in_done;   ///< the callback runs
+    bool asleep;    ///< a pending sleep that nobody has ended
+    bool sleeping;  ///< in the list of those that sleep (op.c), under its lock, as the two below
     struct sp_op *sleep_next;
     struct sp_op *sleep_prev;
-    int result;
-    int why; ///< what a cancel gives as the result
+    atomic_int result; ///< written under the lock
+    int why;           ///< what a cancel gives as the result
     sp_msg *msg;
     int64_t timeout; ///< ms of each start; -2: as what it is started on has it
     int64_t due;     ///< ns; of the start that is pending
@@ -52,20 +53,21 @@ struct sp_op {
     struct sp__ep *ep;         ///< what it dials, likewise
     struct sp__object *target; ///< held while pending; NULL: a sleep
     struct sp__waiter waiter;  ///< in the target's list, under the target's lock
-    struct sp__waiter *waiters;
+    struct sp__waiters waiters;
     uint64_t start;           ///< number of the start that is pending
     struct sp__scope *scope;  ///< of the next starts, held; NULL: none
     struct sp_op *scope_next; ///< in the list of that scope, under its lock, as the two below
     struct sp_op *scope_prev;
-    struct sp__scope *joined;  ///< of the start that is pending, held
-    bool in_scope;             ///< in its list
-    struct sp__thread *runner; ///< in_done: on which thread
+    struct sp__scope *joined;            ///< of the start that is pending, held
+    bool in_scope;                       ///< in its list
+    _Atomic(struct sp__thread *) runner; ///< in_done: on which thread; written under the lock
 };
 
 /// Ends this start of an operation because of `why`, if it is still pending.
 void sp__op_cancel_start(struct sp_op *op, uint64_t start, int why);
 
-/// sp_fini: ends all that sleep.
+/// sp_fini: ends all that sleep; whether callbacks are still to come.
 void sp__ops_close(void);
+bool sp__ops_under_way(void);
 
 #endif

@@ -228,8 +228,8 @@ void sp_fini(void)
         runtime_close_all();
         // Calls that other threads have under way hold what they use; wait until they left
         // (acquire, pairs with sp__runtime_leave).
-        for (sp__reclaim();
-             sp__objects() > 0 || atomic_load_explicit(&runtime.users, memory_order_seq_cst) > 0;
+        for (sp__reclaim(); sp__objects() > 0 || sp__ops_under_way() ||
+                            atomic_load_explicit(&runtime.users, memory_order_seq_cst) > 0;
              sp__reclaim()) {
             (void)sp__wait(sp__now() + SP__MS, 0, false);
             runtime_close_all();

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#define USER_BUDGET 32  // the user's actors that a worker runs in a row
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
@@ -123,10 +124,9 @@ void sp__sched_alert(void)
     }
 }
 
-/// Moves a chain of actors to the shared queue.
-static void shared_push(struct sp__actor *first)
+/// Appends a chain of actors to the shared queue; under the lock.
+static void shared_append(struct sp__actor *first)
 {
-    (void)pthread_mutex_lock(&sp__sched.lock);
     while (first != NULL) {
         struct sp__actor *a = first;
 
@@ -141,11 +141,19 @@ static void shared_push(struct sp__actor *first)
         atomic_store_explicit(&sp__sched.waiting, shared_waiting() + 1, memory_order_relaxed);
         SP__TRACE(A11, a, 0);
     }
+}
+
+/// Moves a chain of actors to the shared queue.
+static void shared_push(struct sp__actor *first)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    shared_append(first);
     SP__TRACE(B5, NULL, sp__sched.head);
     sp__sched_alert();
 }
 
-void sp__local_flush(struct sp__thread *t)
+/// Takes all that is queued here, in order.
+static struct sp__actor *local_take(struct sp__thread *t)
 {
     struct sp__actor *first;
 
@@ -156,8 +164,35 @@ void sp__local_flush(struct sp__thread *t)
     first = t->run_head;
     t->run_head = NULL;
     t->run_tail = NULL;
+    return first;
+}
+
+void sp__local_flush(struct sp__thread *t)
+{
+    struct sp__actor *first = local_take(t);
+
     if (first != NULL) {
         shared_push(first);
+    }
+}
+
+/// A worker that runs the user's code leaves what is queued here to whoever comes first: itself, as
+/// a rule. The guard comes for it soon, if it naps; else somebody is woken.
+static void local_leave(struct sp__thread *t)
+{
+    struct sp__actor *first = local_take(t);
+
+    if (first == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    shared_append(first);
+    sp__sched.left = true;
+    SP__TRACE(B34, sp__sched.guard, sp__sched.head);
+    if (sp__sched.guard != NULL) {
+        (void)pthread_mutex_unlock(&sp__sched.lock);
+    } else {
+        sp__sched_alert();
     }
 }
 
@@ -186,23 +221,51 @@ static void sched_run(struct sp__thread *t, struct sp__actor *a)
 
 void sp__local_run(struct sp__thread *t)
 {
+    struct sp__actor *users = NULL;
+    struct sp__actor **last = &users;
     struct sp__actor *a;
 
     for (int i = 0; i < HERE_BUDGET && (a = local_pop(t)) != NULL; i++) {
         if (a->user_code) {
             a->link = NULL;
-            shared_push(a);
+            *last = a;
+            last = &a->link;
         } else {
             sched_run(t, a);
         }
     }
+    if (users != NULL) {
+        shared_push(users);
+    }
 }
 
-/// Runs the user's actor. His code may take long: what waits here goes to the others, and somebody
-/// else shall poll.
+/// The user's actor at the head of the shared queue; NULL: there is none, or another one is first.
+static struct sp__actor *shared_take_user(void)
+{
+    struct sp__actor *a;
+
+    if (shared_waiting() == 0) {
+        return NULL;
+    }
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    a = sp__sched.head;
+    if (a != NULL && a->user_code) {
+        sp__sched.head = a->link;
+        sp__sched.tail = sp__sched.tail == a ? NULL : sp__sched.tail;
+        atomic_store_explicit(&sp__sched.waiting, shared_waiting() - 1, memory_order_relaxed);
+        SP__TRACE(A13, a, 0);
+    } else {
+        a = NULL;
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    return a;
+}
+
+/// Runs the user's actor, and others of that kind that follow it. His code may take long: what
+/// waits here goes to the others, and somebody else shall poll.
 static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
 {
-    sp__local_flush(t);
+    local_leave(t);
     SP__TRACE(B8, a, 0);
     if (!sp__worker_cover() && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
         SP__TRACE(K22, t, 0);
@@ -210,9 +273,13 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
         sp__local_run(t);
         sp__local_flush(t);
     }
-    t->in_user = true;
-    sched_run(t, a);
-    t->in_user = false;
+    for (int i = 0; a != NULL; i++) {
+        t->in_user = true;
+        sched_run(t, a);
+        t->in_user = false;
+        local_leave(t);
+        a = i < USER_BUDGET ? shared_take_user() : NULL;
+    }
     sp__worker_uncover();
 }
 
@@ -225,7 +292,7 @@ void sp__run_here(bool in_place)
     }
     if (t->running) {
         if (t->in_user) {
-            sp__local_flush(t); // The callback may take long, or wait for what it sent.
+            local_leave(t); // The callback may take long, or wait for what it sent.
         }
         return;
     }

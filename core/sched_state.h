@@ -46,6 +46,7 @@ struct sp__sched {
     /// so nobody is woken in its place: a worker, the guard, sleeps no longer than GUARD_NAP, and
     /// polls if nobody does by then. Model: help.pml.
     bool helped; ///< a helper left [poller] since a guard looked [idle]
+    bool left;   ///< a worker in the user's code left work behind [sched], likewise
     bool wanted; ///< one would like to poll [helper], when the worker that does is through [idle]
     struct sp__thread *guard; ///< sleeps in the poller or on the idle list, but not for long [idle]
     atomic_bool corks;        ///< the guard looks after corks too [idle]

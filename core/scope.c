@@ -247,37 +247,35 @@ static void scope_cancel_ops(struct sp__scope *s)
     } while (op != NULL);
 }
 
-/// Those that are over, held, linked by `tend`; but for those to be destroyed, in which no
-/// operation is pending, since each holds its scope.
-static struct sp__scope *scopes_over(void)
+/// One that is over and still has operations, held. NULL: none.
+static struct sp__scope *scopes_next_over(void)
 {
-    struct sp__scope *over = NULL;
+    struct sp__scope *s;
+    bool found = false;
 
     (void)pthread_mutex_lock(&scopes.lock);
-    for (struct sp__scope *s = scopes.all; s != NULL; s = s->next) {
-        if (scope_over(s) == SP_ECANCELED && sp__hold_live(&s->obj)) {
-            s->tend = over;
-            over = s;
-        }
+    for (s = scopes.all; s != NULL && !found; s = found ? s : s->next) {
+        bool any;
+
+        (void)pthread_mutex_lock(&s->lock);
+        any = s->ops != NULL;
+        (void)pthread_mutex_unlock(&s->lock);
+        found = any && scope_over(s) == SP_ECANCELED && sp__hold_live(&s->obj);
     }
     (void)pthread_mutex_unlock(&scopes.lock);
-    return over;
+    return s;
 }
 
 void sp__scopes_tend(void)
 {
-    struct sp__scope *over;
+    struct sp__scope *s;
 
-    // Acquire: the state that was changed before; pairs with the store in scope_cancel.
+    // Acquire: the state that was changed before; pairs with the store in scopes_wake.
     if (!atomic_load_explicit(&scopes.canceled, memory_order_relaxed) ||
         !atomic_exchange_explicit(&scopes.canceled, false, memory_order_acquire)) {
         return;
     }
-    over = scopes_over();
-    while (over != NULL) {
-        struct sp__scope *s = over;
-
-        over = s->tend;
+    while ((s = scopes_next_over()) != NULL) {
         scope_cancel_ops(s);
         sp__drop(&s->obj);
     }
@@ -290,12 +288,12 @@ static void scope_destroy(struct sp__object *obj)
     struct sp__scope *s = SP__CONTAINER(obj, struct sp__scope, obj);
     struct sp__scope *parent = s->parent;
 
-    (void)pthread_mutex_destroy(&s->lock);
     (void)pthread_mutex_lock(&scopes.lock);
     *(s->prev != NULL ? &s->prev->next : &scopes.all) = s->next;
     if (s->next != NULL) {
         s->next->prev = s->prev;
     }
+    (void)pthread_mutex_destroy(&s->lock);
     s->next = scopes.free;
     scopes.free = s;
     (void)pthread_mutex_unlock(&scopes.lock);

@@ -30,7 +30,6 @@ struct sp__scope {
     struct sp_op *ops;      ///< pending in it; under the lock
     struct sp__scope *next; ///< of all that are not destroyed, or of the free ones
     struct sp__scope *prev;
-    struct sp__scope *tend; ///< of those whose operations are being cancelled
 };
 
 /// The calling thread's call is in a scope (0: none) from here on, until sp__scope_end.

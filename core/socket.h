@@ -93,8 +93,8 @@ struct sp__ctx {
     pthread_mutex_t lock;
     sp_batch local; ///< received, oldest first; under the lock, as all below
     sp_batch trash; ///< dropped under the lock, to be released after it
-    struct sp__waiter *receivers;
-    struct sp__waiter *senders;
+    struct sp__waiters receivers;
+    struct sp__waiters senders;
     atomic_bool closed; ///< written under the lock
     bool may_reply;     ///< SP_PROTO_REPLIES: a request was received and not answered
     uint32_t reply_len;
@@ -376,7 +376,7 @@ struct sp__ep {
     _Atomic unsigned cmd; ///< [any]
     char *cause;          ///< of the result; NULL: the code says it all
     struct sp__ep *next;
-    struct sp__waiter *waiters;
+    struct sp__waiters waiters;
 
     // The socket's actor.
     struct sp__pipe *pipe;  ///< a dialer's
@@ -498,7 +498,7 @@ struct sp__sock {
     struct sp__ep *eps;              ///< under the lock
     char name[64];                   ///< under the lock
     struct sp__object *next_closing; ///< sp_fini's list
-    struct sp__waiter *closers;
+    struct sp__waiters closers;
     bool no_eps; ///< under the lock: it closes, no endpoint may be made
     bool done;
 

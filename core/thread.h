@@ -43,12 +43,14 @@ struct sp__thread {
 
     // Read by others.
     struct sp__parker parker;
-    atomic_bool polling;                 ///< sleeps in the poller: to be woken through it
-    atomic_bool spinning;                ///< has a place among those who look (spin.c)
-    _Atomic(struct sp__actor *) cork;    ///< left for a moment (cork.h); NULL: nothing
-    _Atomic int64_t cork_at;             ///< since when, ns
-    _Atomic uint64_t corks;              ///< how many times
-    uint64_t corks_seen;                 ///< … when the guard looked last; the guard's
+    atomic_bool polling;              ///< sleeps in the poller: to be woken through it
+    atomic_bool spinning;             ///< has a place among those who look (spin.c)
+    _Atomic(struct sp__actor *) cork; ///< left for a moment (cork.h); NULL: nothing
+    _Atomic int64_t cork_at;          ///< since when, ns
+    _Atomic uint64_t corks;           ///< how many times
+    uint64_t corks_seen;              ///< … when the guard looked last; the guard's
+    _Atomic uint64_t ops_begun;       ///< operations (op.c); each written by this thread only
+    _Atomic uint64_t ops_over;
     _Atomic(struct sp__scope *) scope;   ///< of its call, if that is in one (scope.c)
     _Atomic(void *) hazard[SP__HAZARDS]; ///< objects that a call of this thread uses
     atomic_bool taken;                   ///< a live thread owns this record

@@ -2,48 +2,45 @@
 /// Lists of those who wait. See waiter.h.
 #include "waiter.h"
 
-void sp__waiter_add(struct sp__waiter **list, struct sp__waiter *w, bool first)
+void sp__waiter_add(struct sp__waiters *list, struct sp__waiter *w, bool first)
 {
-    while (!first && *list != NULL) {
-        list = &(*list)->next;
-    }
-    w->next = *list;
+    w->prev = first ? NULL : list->tail;
+    w->next = first ? list->head : NULL;
+    *(w->prev != NULL ? &w->prev->next : &list->head) = w;
+    *(w->next != NULL ? &w->next->prev : &list->tail) = w;
     w->queued = true;
-    *list = w;
 }
 
-void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w)
+void sp__waiter_remove(struct sp__waiters *list, struct sp__waiter *w)
 {
-    while (*list != NULL && *list != w) {
-        list = &(*list)->next;
-    }
-    if (*list != NULL) {
-        *list = w->next;
-    }
+    *(w->prev != NULL ? &w->prev->next : &list->head) = w->next;
+    *(w->next != NULL ? &w->next->prev : &list->tail) = w->prev;
     w->queued = false;
 }
 
-/// Takes the one that stands at `at` out.
-static struct sp__wake waiter_take(struct sp__waiter **at)
+/// Takes one out, or nobody.
+static struct sp__wake waiter_take(struct sp__waiters *list, struct sp__waiter *w)
 {
-    struct sp__waiter *w = *at;
-
-    *at = w->next;
-    w->queued = false;
+    if (w == NULL) {
+        return (struct sp__wake){NULL, NULL};
+    }
+    sp__waiter_remove(list, w);
     return (struct sp__wake){w->thread, w->thread == NULL ? w : NULL};
 }
 
-struct sp__wake sp__waiter_pop(struct sp__waiter **list)
+struct sp__wake sp__waiter_pop(struct sp__waiters *list)
 {
-    return *list != NULL ? waiter_take(list) : (struct sp__wake){NULL, NULL};
+    return waiter_take(list, list->head);
 }
 
-struct sp__wake sp__waiter_pop_of(struct sp__waiter **list, const struct sp__ctx *ctx)
+struct sp__wake sp__waiter_pop_of(struct sp__waiters *list, const struct sp__ctx *ctx)
 {
-    while (*list != NULL && (*list)->ctx != ctx) {
-        list = &(*list)->next;
+    struct sp__waiter *w = list->head;
+
+    while (w != NULL && w->ctx != ctx) {
+        w = w->next;
     }
-    return sp__waiter_pop(list);
+    return waiter_take(list, w);
 }
 
 void sp__wake(struct sp__wake wake)

@@ -22,6 +22,7 @@ struct sp__wake {
 
 struct sp__waiter {
     struct sp__waiter *next;
+    struct sp__waiter *prev;
     struct sp__thread *thread; ///< NULL: an operation's
     struct sp__ctx *ctx;       ///< for what context it waits, where lists are shared
     bool queued;
@@ -33,13 +34,19 @@ struct sp__waiter {
     void (*over)(struct sp__waiter *w, int rc, sp_msg *m);
 };
 
+/// In the order in which they have their turn; zeroed at first.
+struct sp__waiters {
+    struct sp__waiter *head;
+    struct sp__waiter *tail;
+};
+
 /// At the end of the list, or with `first` at its head: who tried in vain when it was its turn.
-void sp__waiter_add(struct sp__waiter **list, struct sp__waiter *w, bool first);
-void sp__waiter_remove(struct sp__waiter **list, struct sp__waiter *w);
+void sp__waiter_add(struct sp__waiters *list, struct sp__waiter *w, bool first);
+void sp__waiter_remove(struct sp__waiters *list, struct sp__waiter *w);
 /// Takes the first out of the list.
-struct sp__wake sp__waiter_pop(struct sp__waiter **list);
+struct sp__wake sp__waiter_pop(struct sp__waiters *list);
 /// Takes the first that waits for this context.
-struct sp__wake sp__waiter_pop_of(struct sp__waiter **list, const struct sp__ctx *ctx);
+struct sp__wake sp__waiter_pop_of(struct sp__waiters *list, const struct sp__ctx *ctx);
 
 /// Wakes whom it names, and who is next according to them. With no lock held.
 void sp__wake(struct sp__wake wake);

@@ -117,8 +117,11 @@ bool sp__worker_cover(void)
     sp__sched.in_user++;
     corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
     SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks);
-    if (sp__sched_max() > 0 && (sp__sched.count == sp__sched.in_user ||
-                                (!sp__sched.poller_busy && sp__sched.idle == NULL))) {
+    if (sp__sched.guard != NULL) {
+        SP__TRACE(B35, sp__sched.guard, 0);
+        sp__sched.left = true; // It sees to all of that within its nap, and goes on guarding.
+    } else if (sp__sched_max() > 0 && (sp__sched.count == sp__sched.in_user ||
+                                       (!sp__sched.poller_busy && sp__sched.idle == NULL))) {
         SP__TRACE(B7, NULL, sp__sched.count);
         covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;
     } else if (sp__sched_max() > 0 && (!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {
@@ -202,6 +205,7 @@ void sp__sched_stop(void)
     sp__sched.count = 0;
     SP__TRACE(B22, NULL, 0);
     sp__sched.helped = false;
+    sp__sched.left = false;
     sp__sched.wanted = false;
     atomic_store_explicit(&sp__sched.corks, false, memory_order_relaxed);
     (void)pthread_mutex_unlock(&sp__sched.lock);

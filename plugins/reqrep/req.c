@@ -11,9 +11,10 @@
 
 struct req_ctx {
     sp_ctx_ref *ref;
-    struct req_ctx *next; ///< all contexts of the socket
-    sp_msg *request;      ///< being asked; NULL: idle
-    sp_pipe_ref *holder;  ///< who has it; NULL: to be sent again
+    struct req_ctx *next;  ///< all contexts of the socket
+    struct req_ctx *chain; ///< with a request whose id has the same hash
+    sp_msg *request;       ///< being asked; NULL: idle
+    sp_pipe_ref *holder;   ///< who has it; NULL: to be sent again
     uint32_t id;
     int64_t sent;        ///< ns
     int64_t resend_time; ///< option, ms
@@ -25,8 +26,11 @@ struct req_pipe {
     struct req_pipe *prev;
 };
 
+#define REQ_HASH 256 // a power of 2; ids are given one after the other
+
 struct req {
     const sp_host *host;
+    struct req_ctx *asking[REQ_HASH]; ///< contexts with a request, by its id
     sp_sock_ref *sock;
     struct req_ctx *ctxs;
     struct req_pipe *turn; ///< NULL: no peers
@@ -57,10 +61,21 @@ static int req_ctx_open(void *self, sp_ctx_ref *ref)
     return SP_OK;
 }
 
+static struct req_ctx **req_bucket(struct req *req, uint32_t id)
+{
+    return &req->asking[id % REQ_HASH];
+}
+
 /// Forgets the question that a context asks.
 static void req_drop(struct req *req, struct req_ctx *ctx)
 {
     if (ctx->request != NULL) {
+        struct req_ctx **at = req_bucket(req, ctx->id);
+
+        while (*at != ctx) {
+            at = &(*at)->chain;
+        }
+        *at = ctx->chain;
         req->host->msg_release(ctx->request);
         ctx->request = NULL;
         ctx->holder = NULL;
@@ -149,6 +164,8 @@ static void req_on_send(void *self, sp_ctx_ref *ref, sp_batch *out)
             return;
         }
         ctx->request = m;
+        ctx->chain = *req_bucket(req, ctx->id);
+        *req_bucket(req, ctx->id) = ctx;
         if (sp_option_load(&ctx->resend_time) >= 0) {
             req_tick_start(req);
         }
@@ -246,10 +263,10 @@ static void req_on_writable(void *self, sp_pipe_ref *pipe)
 
 static struct req_ctx *req_asked(struct req *req, uint32_t id)
 {
-    struct req_ctx *ctx = req->ctxs;
+    struct req_ctx *ctx = *req_bucket(req, id);
 
-    while (ctx != NULL && (ctx->request == NULL || ctx->id != id)) {
-        ctx = ctx->next;
+    while (ctx != NULL && ctx->id != id) {
+        ctx = ctx->chain;
     }
     return ctx;
 }

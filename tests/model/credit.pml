@@ -21,7 +21,7 @@
  * map: E11 core/ctx_send.c credit_join `now = atomic_fetch_or_explicit(&c->credit, 1, memory_order_seq_cst);`
  * map: E12 core/ctx_send.c credit_wait `sp__sock_block(c->sock, deadline)`
  * map: E13 core/ctx_send.c credit_leave `queued = w->queued;`
- * map: E14 core/ctx_send.c credit_leave `if (c->senders == NULL) {`
+ * map: E14 core/ctx_send.c credit_leave `if (c->senders.head == NULL) {`
  * map: E15 core/ctx.c sp__ctx_shut `wake = ctx_next(c, &c->senders, c);`
  *
  * Merged: a take (load and compare-and-swap) is one step; mark and credit are two variables that

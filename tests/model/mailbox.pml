@@ -19,7 +19,7 @@
  * map: A8 core/actor.c sp__post `atomic_exchange_explicit(&ev->node.port, &event_port, memory_order_acq_rel)`
  * map: A9 core/actor.c event_dispatch `atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel)`
  * map: A10 core/actor.c event_dispatch `ev->handle(ev);`
- * map: A11 core/sched.c shared_push `sp__sched.tail = a;`
+ * map: A11 core/sched.c shared_append `sp__sched.tail = a;`
  * map: A12 core/sched.c sp__sched_alert `sp__sched.idle = idle->idle_next;`
  * map: A13 core/sched.c shared_take `sp__sched.head = a->link;`
  * map: A14 core/idle.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`

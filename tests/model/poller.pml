@@ -6,6 +6,10 @@
  * workers, or (THREE) up to three that start late; one of the actors leads into the user's code,
  * which takes until all other work is done.
  *
+ * A worker in the user's code leaves what it has scheduled in the shared queue. If another worker
+ * is the guard, which sleeps only for a nap, nobody is woken for that: it comes by itself. The same
+ * holds for a worker that goes there. `left` makes the next worker that sleeps the guard.
+ *
  * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the
  * timer fired; in particular while one worker is in the user's code.
  *
@@ -16,7 +20,7 @@
  * map: B5 core/sched.c shared_push `sp__sched_alert();`
  * map: B6 core/worker.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
  * map: B7 core/worker.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
- * map: B8 core/sched.c sched_run_user `sp__local_flush(t);`
+ * map: B8 core/sched.c sched_run_user `local_leave(t);`
  * map: B9 core/poller.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
  * map: B10 core/poller.c poller_sleep `n = sp__platform->poller_wait(ready, SP__POLL_MAX`
  * map: B11 core/poller.c sp__poller_report `w->ready(w, ready[i].ready);`
@@ -30,6 +34,9 @@
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
  * map: B21 core/worker.c sp__need_worker `sp__worker_start();`
+ * map: B34 core/sched.c local_leave `if (sp__sched.guard != NULL) {`
+ * map: B35 core/worker.c sp__worker_cover `sp__sched.left = true;`
+ * map: B36 core/idle.c guard_take `sp__sched.left = false;`
  * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
@@ -45,6 +52,8 @@
  * run: broken -DNO_USER -DBUG_UNTIL_EARLY
  * run: broken -DNO_USER -DBUG_GLANCE
  * run: broken -DBUG_NO_COVER
+ * run: broken -DBUG_LEFT_UNGUARDED
+ * run: broken -DBUG_NO_NAP
  */
 #ifdef THREE /* workers, all started late; no timer */
 #define WORKERS 3
@@ -55,7 +64,7 @@
 #define EDGES 1
 #define TIMERS 1
 #endif
-#define ALL (PUSHED + EDGES + TIMERS)
+#define ALL (PUSHED + POSTED + EDGES + TIMERS)
 #define NONE 9
 #define BACKLOG 1   /* START_BACKLOG, scaled down */
 #define PLAIN 1
@@ -63,12 +72,14 @@
 #define USER 3
 #ifdef NO_USER
 #define SECOND PLAIN
+#define POSTED 0
 #else
 #define SECOND LEADS
+#define POSTED 1    /* by the user's function */
 #endif
 #define PUSHED 3
 
-chan queue = [6] of { byte };
+chan queue = [7] of { byte };
 bool idle[3], token[3], started[3];
 byte count, in_user;
 bool busy, asleep;      /* poller_busy, poller_asleep */
@@ -77,6 +88,8 @@ byte edges, raised;     /* readiness that nobody read; all there was */
 bool armed;             /* a timer */
 bool until;             /* poller_until: the poller's sleep ends with the timer */
 byte done;              /* handled: what was pushed, read and fired */
+byte guard = NONE;      /* it naps, or was awake a moment ago */
+bool left;
 byte pollers;           /* ghost */
 
 inline start() {
@@ -111,6 +124,20 @@ inline alert() {
     fi
 }
 
+/* B34, inside a step, as B1-B3. */
+inline leave() {
+    wk = NONE; pw = false;
+    left = true;
+    if
+#ifdef BUG_LEFT_UNGUARDED
+    :: true
+#else
+    :: guard != NONE
+    :: guard == NONE -> alert()
+#endif
+    fi
+}
+
 /* B4 */
 inline alerted() {
     d_step {
@@ -126,12 +153,18 @@ inline alerted() {
     }
 }
 
+#ifdef BUG_NO_NAP
+#define NAPS false
+#else
+#define NAPS guard == me /* the time may be over at any time */
+#endif
+
 /* B10-B13. `busy` was set by the caller. `forever`: sleeps until something comes, or `until`. */
 inline poll(forever) {
     d_step { pollers++; assert(pollers == 1); near = !forever }
     d_step { near = near || token[me]; token[me] = false }
     atomic { /* B10 */
-        (wake || edges > 0 || near || until) ->
+        (wake || edges > 0 || near || until || NAPS) ->
         wake = false;
         mine = mine + edges;
         edges = 0;
@@ -195,7 +228,7 @@ loop:
                 :: mine > 0 -> queue!PLAIN; mine--
                 :: else -> break
                 od;
-                alert()
+                leave()
             }
             alerted()
         :: else
@@ -204,18 +237,24 @@ loop:
         d_step { /* B6, B7 */
             in_user++;
             if
-            :: count == in_user || (!busy && !(idle[0] || idle[1] || idle[2])) -> start()
+            :: guard != NONE -> left = true /* B35 */
+            :: guard == NONE && (count == in_user || (!busy && !(idle[0] || idle[1] || idle[2]))) -> start()
 #ifdef BUG_COVER_POLLS_ONLY
-            :: count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
+            :: guard == NONE && count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
 #else
-            :: count != in_user && (busy -> len(queue) > 0 : (idle[0] || idle[1] || idle[2])) -> alert()
+            :: guard == NONE && count != in_user && (busy -> len(queue) > 0 : (idle[0] || idle[1] || idle[2])) -> alert()
 #endif
             :: else
             fi
         }
         alerted();
 #endif
-        /* The user's function waits for something that the other work brings. */
+        /* The user's function posts something, or not, and waits for what the other work brings. */
+        if
+        :: d_step { queue!PLAIN; leave() };
+           alerted()
+        :: done++
+        fi;
 callback:
         done == ALL;
 #ifndef BUG_NO_COVER
@@ -241,6 +280,10 @@ callback:
         :: else
         fi;
 #endif
+        if /* B36 */
+        :: left && guard == NONE -> guard = me; left = false
+        :: else
+        fi;
         if
         :: !busy -> busy = true; ok = true /* B9, B15 */
 #ifndef BUG_ASLEEP_LATE
@@ -262,12 +305,24 @@ callback:
         until = next;
 #endif
         poll(true);
+        d_step {
+            if
+            :: guard == me -> guard = NONE
+            :: else
+            fi
+        }
         goto loop
     :: else
     fi;
 end:
-    d_step { token[me] -> token[me] = false } /* B16 */
-    idle[me] = false;
+    d_step { token[me] || NAPS -> token[me] = false } /* B16 */
+    d_step {
+        idle[me] = false;
+        if
+        :: guard == me -> guard = NONE
+        :: else
+        fi
+    }
     goto loop
 }
 
@@ -275,6 +330,10 @@ proctype Application() {
     byte wk = NONE;
     bool pw;
 
+    if
+    :: left = true /* earlier */
+    :: true
+    fi;
     d_step { start() } /* B21 */
 #ifndef THREE
     d_step { start() } /* an earlier backlog */
