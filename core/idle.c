@@ -57,9 +57,9 @@ static bool guard_take(struct sp__thread *t, bool *poll)
         return false;
     }
     sp__sched.guard = t;
+    SP__TRACE(B29, t, expects);
     sp__sched.left = false;
     SP__TRACE(B36, t, 0);
-    SP__TRACE(B29, t, expects);
     if (expects) {
         sp__sched.helped = false;
         sp__sched.wanted = false;

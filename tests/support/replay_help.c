@@ -38,7 +38,9 @@ bool sched_guard_step(const struct replay_rec *rec)
     }
     REPLAY_NEED(rec->object == replay_thread(rec->thread) && expects == (rec->value != 0),
                 "a helper is expected, or not");
-    REPLAY_NEED(!sched.corking || expects || sched.corks, "no reason to be the guard");
+    REPLAY_NEED(!sched.corking || expects || sched.corks || sched.left,
+                "no reason to be the guard");
+    replay_expect(rec->thread, 'B', 36, rec->object);
     if (sched.helps) {
         replay_expect(rec->thread, 'J', 14, rec->object);
     }

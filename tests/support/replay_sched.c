@@ -76,6 +76,10 @@ static bool cover(const struct replay_rec *rec)
     REPLAY_NEED(!sched.corking || corks == (sched.corks && sched.guard == NULL),
                 "corks that nobody looks after, or none");
     sched.in_user++;
+    if (sched.guard != NULL) {
+        replay_expect(rec->thread, 'B', 35, sched.guard);
+        return true;
+    }
     if (sched.max == 0) {
         return true;
     }
@@ -115,6 +119,7 @@ static bool workers(const struct replay_rec *rec)
     }
     if (rec->value == 0) {
         sched.helped = false;
+        sched.left = false;
         sched.wanted = false;
         sched.corks = false;
         sched.zombies = NULL;
@@ -152,6 +157,21 @@ static bool poller_step(const struct replay_rec *rec)
         REPLAY_NEED(rec->value != 0 && t->pushing, "nothing is pushed");
         t->pushing = false;
         replay_expect(rec->thread, 'B', 1, sched_idle_first());
+        return true;
+    case 34: // Left to the guard, if there is one.
+        REPLAY_NEED(rec->value != 0 && t->pushing, "nothing is pushed");
+        REPLAY_NEED(rec->object == sched.guard, "the guard is %p", sched.guard);
+        t->pushing = false;
+        sched.left = true;
+        if (sched.guard == NULL) {
+            replay_expect(rec->thread, 'B', 1, sched_idle_first());
+        }
+        return true;
+    case 35:
+        sched.left = true;
+        return true;
+    case 36:
+        sched.left = false;
         return true;
     case 6:
         return cover(rec);
@@ -223,7 +243,7 @@ bool sched_step(const struct replay_rec *rec)
     sched.step++;
     REPLAY_NEED(t->must_wake == 0 || wakes(rec), "the poller must be woken here");
     REPLAY_NEED(!t->pushing || (rec->letter == 'A' && rec->number == 11) ||
-                    (rec->letter == 'B' && rec->number == 5),
+                    (rec->letter == 'B' && (rec->number == 5 || rec->number == 34)),
                 "somebody must be alerted here");
     REPLAY_NEED(sched.started || (rec->letter == 'B' && (rec->number == 0 || rec->number == 19)),
                 "it was not started");

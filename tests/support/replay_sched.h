@@ -67,6 +67,7 @@ struct sched_state {
     int64_t until;    ///< it sleeps at most so long
     uint64_t in_user; ///< workers in the user's code
     bool helped;      ///< a helper left since a guard looked
+    bool left;        ///< a worker in the user's code left work
     bool wanted;      ///< one would like to poll
     const void *guard;
     uint64_t waiting; ///< in the shared queue
