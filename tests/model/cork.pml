@@ -329,7 +329,8 @@ loop:
             :: true ->
 #endif
             if
-            :: count == in_user || (!busy && !idle[0] && !idle[1]) ->
+            :: guard != NONE /* it comes by itself: poller.pml, B35 */
+            :: guard == NONE && (count == in_user || (!busy && !idle[0] && !idle[1])) ->
                 start(ok);
                 ok = ok || count > in_user
             :: else ->

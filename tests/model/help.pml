@@ -106,6 +106,7 @@
 
 bool busy, asleep, wanted, helped, wake;
 byte guard = NONE;
+bool left;                     /* a worker went into the user's code, and relies on the guard */
 bool idle[WORKERS], wtoken[WORKERS];
 bool started[WORKERS], place[WORKERS]; /* a worker's place: taken */
 byte count, inside_user, ended;
@@ -191,7 +192,8 @@ loop:
         atomic { /* sp__worker_cover */
             inside_user++;
             if
-            :: count == inside_user || (!busy && !idle[1 - me]) -> start()
+            :: guard != NONE -> left = true /* poller.pml, B35 */
+            :: guard == NONE && (count == inside_user || (!busy && !idle[1 - me])) -> start()
             :: else ->
                 if
                 :: !busy || len(queue) > 0 -> alert()
@@ -216,13 +218,18 @@ loop:
             assert(may_guard);
             may_guard = false;
             guard = me;
+            left = false;
             idle[me] = true
 #ifndef BUG_HELPED_STAYS
             ; helped = false; wanted = false
 #endif
         :: else ->
+            if /* poller.pml, B36 */
+            :: guard == NONE && left -> guard = me; left = false
+            :: else
+            fi;
             if /* J15 */
-            :: busy -> idle[me] = true; extra = (ended < ENDS && count > 1)
+            :: busy -> idle[me] = true; extra = (ended < ENDS && count > 1 && guard != me)
             :: else -> busy = true; asleep = true; polls = true
             fi
         fi
@@ -232,7 +239,7 @@ loop:
         polls = false;
         d_step { pollers++; assert(pollers == 1) }
         atomic {
-            (wake || len(edges) > 0) ->
+            (wake || len(edges) > 0 || guard == me) ->
             wake = false;
             if
             :: len(edges) > 0 -> edges?a
@@ -282,11 +289,11 @@ loop:
             place[me] = started[me]; /* J20, J21: the new one waits for the old one's end */
             goto begin
         :: else
-        fi;
-        if
-        :: guard == me -> guard = NONE /* J16 */
-        :: else
         fi
+    fi;
+    if
+    :: guard == me -> guard = NONE /* J16 */
+    :: else
     fi;
     goto loop
 }
