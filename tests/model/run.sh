@@ -6,14 +6,14 @@
 #   map: ID FILE FUNCTION `CODE`    the transition ID stands for this code; it must still be there. -m prints only these
 #   run: proven [-D...]             must hold in every state
 #   run: broken [-D...]             a planted bug: Spin must find it
-# SPIN_MEMORY (MB, 3500) and SPIN_TIME (s for one run, 120) are the limits, SPIN_JOBS (2) runs go on at once; BUILD is
+# SPIN_MEMORY (MB, 3500) and SPIN_TIME (s for one run, 240) are the limits, SPIN_JOBS (2) runs go on at once; BUILD is
 # where pan is compiled.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${BUILD:-$root/build/model}
 memory=${SPIN_MEMORY:-3500}
-limit=${SPIN_TIME:-120}
+limit=${SPIN_TIME:-240}
 jobs=${SPIN_JOBS:-2}
 only_map=0
 verbose=0
