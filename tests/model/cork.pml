@@ -7,7 +7,7 @@
  *
  * Two senders with an actor each and three messages each, any of which goes out at once or is corked;
  * after the last one the sender does not call any more. Two workers, and an actor that calls the user,
- * who waits until all messages are out; or (TWO) two of them, and a message less; or (ONE) one worker,
+ * who waits until all messages are out; or (TWO) two of them, and two messages each; or (ONE) one worker,
  * and an application's thread polls. A worker that is guard for another reason (help.pml) at first.
  *
  * Claims: an actor has one owner at any time, and one runner; at rest, where only sleeps without
@@ -58,8 +58,8 @@
 #define NONE 9
 #define SENDERS 2
 #ifdef TWO
-#define MESSAGES(i) (3 - i)
-#define TOTAL 5
+#define MESSAGES(i) 2
+#define TOTAL 4
 #define USERS 2
 #else
 #define MESSAGES(i) 3
