@@ -12,21 +12,59 @@
 
 #include <string.h>
 
+/// The last credit went, or the first came: who observes it is told.
+static void credit_tell(struct sp__ctx *c, bool locked)
+{
+    if (!locked) {
+        (void)pthread_mutex_lock(&c->lock);
+    }
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
+}
+
+/// `cost` was taken of what was there before.
+static void credit_changed(struct sp__ctx *c, int64_t before, int64_t cost, bool locked)
+{
+    bool last = (before >> 1 > 0) != ((before >> 1) - cost > 0);
+
+    if (last && (locked || sp__observed_after(&c->observers, SP_POLLOUT))) {
+        credit_tell(c, locked);
+    } else if (locked) {
+        (void)pthread_mutex_unlock(&c->lock);
+    }
+}
+
+/// Locks it if somebody observes its credit: then nobody takes or misses credit before they know.
+static bool credit_lock(struct sp__ctx *c)
+{
+    bool lock = sp__observed(&c->observers, SP_POLLOUT);
+
+    if (lock) {
+        (void)pthread_mutex_lock(&c->lock);
+    }
+    return lock;
+}
+
 static bool credit_take(struct sp__ctx *c, uint32_t cost)
 {
+    bool locked = credit_lock(c);
     int64_t now = atomic_load_explicit(&c->credit, memory_order_relaxed);
 
     do {
         if (now >> 1 <= 0) {
             SP__TRACE(E1, c, now);
-            return false;
+            break;
         }
-        // Acquire: what the grant was given for (a queue that shrank) is seen.
+        // Acquire: what the grant was given for (a queue that shrank) is seen. seq_cst: against who
+        // begins to observe, see observe.h.
     } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost,
-                                                    memory_order_acquire, memory_order_relaxed));
-    SP__TRACE(E2, c, now);
-    SP__TRACE(E16, c, now - 2 * (int64_t)cost);
-    return true;
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    if (now >> 1 > 0) {
+        SP__TRACE(E2, c, now);
+        SP__TRACE(E16, c, now - 2 * (int64_t)cost);
+    }
+    credit_changed(c, now, now >> 1 > 0 ? cost : 0, locked);
+    return now >> 1 > 0;
 }
 
 /// Wakes as many senders as there is credit for; takes the mark away with the last one.
@@ -52,15 +90,23 @@ static void credit_wake(struct sp__ctx *c)
 
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
 {
+    bool locked = credit_lock(c);
     // Release: what the credit is given for; pairs with credit_take. seq_cst against the mark in
-    // credit_wait, on the same word: one of the two comes first and is seen by the other.
+    // credit_wait, on the same word: one of the two comes first and is seen by the other; and
+    // against who begins to observe, see observe.h.
     int64_t before = atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst);
+    bool now = (before >> 1) + credit > 0;
 
     SP__TRACE(E3, c, before);
     SP__TRACE(E4, c, before + 2 * credit);
-    if ((before & 1) != 0 && (before >> 1) + credit > 0) {
+    if ((before & 1) != 0 && now) {
+        if (locked) {
+            (void)pthread_mutex_unlock(&c->lock);
+            locked = false;
+        }
         credit_wake(c);
     }
+    credit_changed(c, before, -credit, locked);
 }
 
 enum credit_join {
@@ -175,8 +221,9 @@ static bool reply_take(struct sp__ctx *c, sp_msg *m)
         memcpy(m->header, c->reply_header, c->reply_len);
         m->header_len = c->reply_len;
         m->peer = c->reply_peer;
+        sp__observers_changed(&c->rx->observers, SP_POLLOUT);
     }
-    (void)pthread_mutex_unlock(&c->rx->lock);
+    sp__ctx_unlock(c->rx);
     return may;
 }
 
@@ -186,7 +233,8 @@ static void question_begin(struct sp__ctx *c, sp_msg *m)
     (void)pthread_mutex_lock(&c->lock);
     c->asking = true;
     sp__msg(m)->round = ++c->asked;
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__observers_changed(&c->observers, SP_POLLIN);
+    sp__ctx_unlock(c);
 }
 
 /// Takes credit for a prefix of `m`. Returns its length.
@@ -292,6 +340,11 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
         return send_fail(c, got);
     }
     bytes = send_post(c, m, got);
+    if (sp__observed(&c->observers, SP_POLLOUT)) {
+        (void)sp__uncork(); // What is corked holds credit that an observer does not know of.
+        sp__run_here(sp__option(&s->opt.in_place) != 0);
+        return got;
+    }
     sp__cork_sent(&s->actor, (size_t)got, bytes, sp__option(&s->opt.in_place) != 0);
     return got;
 }

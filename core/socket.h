@@ -13,6 +13,7 @@
 #include "actor.h"
 #include "msg.h"
 #include "object.h"
+#include "observe.h"
 #include "registry.h"
 #include "sched.h"
 #include "scope.h"
@@ -95,6 +96,7 @@ struct sp__ctx {
     sp_batch trash; ///< dropped under the lock, to be released after it
     struct sp__waiters receivers;
     struct sp__waiters senders;
+    struct sp__observers observers; ///< of all contexts that receive from here
     atomic_bool closed; ///< written under the lock
     bool may_reply;     ///< SP_PROTO_REPLIES: a request was received and not answered
     uint32_t reply_len;
@@ -149,6 +151,8 @@ static inline int64_t sp__timeout(const int64_t *option, int flags)
     return (flags & SP_NONBLOCK) != 0 ? 0 : sp_option_load(option);
 }
 
+/// As what can be polled (ctx_poll.c).
+void sp__ctx_pollable(struct sp__ctx *c, struct sp__pollable *p);
 /// Gives senders credit, or takes it away. [any]
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
 /// Delivers to receivers; the message becomes visible with sp__ctx_publish. The socket's actor.
@@ -563,13 +567,17 @@ static inline int64_t sp__sock_deadline(int64_t timeout)
     return own < scope ? own : scope;
 }
 
-/// Waits for messages or credit, see sp__wait. What descriptors have no part in is not polled for.
+/// Whether who waits for it shall poll: not for what descriptors have no part in.
+static inline bool sp__sock_polls(const struct sp__sock *s)
+{
+    return atomic_load_explicit((atomic_bool *)(uintptr_t)&s->polls, memory_order_relaxed) &&
+           sp__option(&s->opt.in_place) != 0;
+}
+
+/// Waits for messages or credit, see sp__wait.
 static inline bool sp__sock_block(const struct sp__sock *s, int64_t deadline)
 {
-    return sp__wait(
-        deadline, sp__option(&s->opt.spin_time),
-        atomic_load_explicit((atomic_bool *)(uintptr_t)&s->polls, memory_order_relaxed) &&
-            sp__option(&s->opt.in_place) != 0);
+    return sp__wait(deadline, sp__option(&s->opt.spin_time), sp__sock_polls(s));
 }
 
 /// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.
