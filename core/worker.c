@@ -6,8 +6,8 @@
 #include "platform.h"
 #include "sched.h"
 #include "sched_state.h"
-#include "timer.h"
 #include "spin.h"
+#include "timer.h"
 #include "trace.h"
 #include "watch.h"
 
