@@ -121,40 +121,13 @@ static struct sp__wake rx_pass_on(struct sp__ctx *c)
     return next;
 }
 
-/// The push found the mark: wakes a receiver.
-static void rx_wake(struct sp__ctx *c, bool locked)
-{
-    struct sp__wake wake;
-
-    if (!locked) {
-        (void)pthread_mutex_lock(&c->lock);
-    }
-    wake = sp__waiter_pop(&c->receivers);
-    SP__TRACE(D4, c, sp__wake_id(wake));
-    (void)pthread_mutex_unlock(&c->lock);
-    sp__wake(wake);
-}
-
-/// Tells who observes the queue.
-static void rx_tell(struct sp__ctx *c, bool locked)
-{
-    if (!locked) {
-        (void)pthread_mutex_lock(&c->lock);
-    }
-    sp__observers_look(&c->observers);
-    sp__ctx_unlock(c);
-}
-
-void sp__ctx_publish(struct sp__ctx *c)
+/// Pushes what was delivered. True: it found the mark.
+static inline bool rx_push(struct sp__ctx *c)
 {
     struct sp__node *newest = NULL;
     struct sp__node *oldest = (struct sp__node *)c->delivered.head;
     struct sp__node *head;
-    bool locked;
 
-    if (oldest == NULL) {
-        return;
-    }
     for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
         next = n->next;
         n->next = newest;
@@ -162,11 +135,6 @@ void sp__ctx_publish(struct sp__ctx *c)
     }
     SP__TRACE(D1, c, c->delivered.n);
     memset(&c->delivered, 0, sizeof(c->delivered));
-    // With observers under the lock: nobody receives a message before they know of it.
-    locked = sp__observed(&c->observers, SP_POLLIN);
-    if (locked) {
-        (void)pthread_mutex_lock(&c->lock);
-    }
     head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
     // Release: the messages; pairs with the acquire of sp__ctx_pull. Finding the mark needs no
     // acquire: who set it put its waiter into the list under the lock that is taken below. seq_cst:
@@ -177,12 +145,66 @@ void sp__ctx_publish(struct sp__ctx *c)
                                                     memory_order_relaxed));
     SP__TRACE(D2, c, head);
     SP__TRACE(D3, c, newest);
-    if (head == RX_WAITING) {
-        rx_wake(c, locked);
-        locked = false;
+    return head == RX_WAITING;
+}
+
+/// Tells those who observe the queue. Under the lock, which it gives up.
+static void rx_tell(struct sp__ctx *c)
+{
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
+}
+
+/// The push found the mark: wakes a receiver. Under the lock, which it gives up.
+static void rx_wake(struct sp__ctx *c)
+{
+    struct sp__wake wake = sp__waiter_pop(&c->receivers);
+
+    SP__TRACE(D4, c, sp__wake_id(wake));
+    (void)pthread_mutex_unlock(&c->lock);
+    sp__wake(wake);
+}
+
+/// Behind a push without the lock: somebody waits, or observes.
+static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    if (waits) {
+        rx_wake(c);
+        if (!sp__observed_after(&c->observers, SP_POLLIN)) {
+            return;
+        }
+        (void)pthread_mutex_lock(&c->lock);
     }
-    if (locked || sp__observed_after(&c->observers, SP_POLLIN)) {
-        rx_tell(c, locked);
+    rx_tell(c);
+}
+
+/// While somebody observes the queue messages are pushed under the lock: nobody receives one before
+/// they know of it, but for receivers that wait, which come first.
+static SP__APART void rx_push_observed(struct sp__ctx *c)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    if (rx_push(c)) {
+        rx_wake(c);
+        (void)pthread_mutex_lock(&c->lock);
+    }
+    rx_tell(c);
+}
+
+void sp__ctx_publish(struct sp__ctx *c)
+{
+    bool waits;
+
+    if (c->delivered.head == NULL) {
+        return;
+    }
+    if (sp__observed(&c->observers, SP_POLLIN)) {
+        rx_push_observed(c);
+        return;
+    }
+    waits = rx_push(c);
+    if (waits || sp__observed_after(&c->observers, SP_POLLIN)) {
+        rx_pushed(c, waits);
     }
 }
 

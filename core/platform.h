@@ -9,6 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/// Of a function behind a way that is seldom taken: it stays a function, so that the usual way
+/// saves no registers for it.
+#define SP__APART __attribute__((noinline))
+
 #define SP__NEVER INT64_MAX
 #define SP__MS INT64_C(1000000)
 

@@ -68,6 +68,7 @@ struct sp__ctx {
     struct sp__object *owner;   ///< lives as long as it: the socket, or the context's own object
     struct sp__port tx_port;    ///< messages from senders to the socket's actor
     struct sp__ctx_options opt; ///< single fields, relaxed
+    struct sp__observers observers; ///< of all contexts that receive from its queue; under the lock
 
     // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went
     // away.
@@ -96,7 +97,6 @@ struct sp__ctx {
     sp_batch trash; ///< dropped under the lock, to be released after it
     struct sp__waiters receivers;
     struct sp__waiters senders;
-    struct sp__observers observers; ///< of all contexts that receive from here
     atomic_bool closed; ///< written under the lock
     bool may_reply;     ///< SP_PROTO_REPLIES: a request was received and not answered
     uint32_t reply_len;

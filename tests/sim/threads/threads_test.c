@@ -25,7 +25,7 @@
 
 #include <cmocka.h>
 
-#define SCENARIOS_MAX 16
+#define SCENARIOS_MAX 24
 #define SLOTS_SIZE 24576 // of a part of the table of handles (core/object.c)
 #define ALARM 60         // s of real time that one run may take
 
