@@ -67,6 +67,7 @@ void sp__ctx_shut(struct sp__ctx *c)
         SP__TRACE(E15, c, sp__wake_id(wake));
         sp__wake(wake);
     } while (sp__wakes(wake));
+    sp__ctx_closed(c);
 }
 
 void sp__ctx_purge(struct sp__ctx *c)
@@ -111,6 +112,7 @@ static void ctx_unoffer(struct sp__ctx *c)
 void sp__ctx_end(struct sp__ctx *c)
 {
     sp__ctx_purge(c);
+    sp__ctx_unobserve(c);
     ctx_unoffer(c);
     if (c->joined) {
         c->joined = false;

@@ -121,16 +121,13 @@ static struct sp__wake rx_pass_on(struct sp__ctx *c)
     return next;
 }
 
-void sp__ctx_publish(struct sp__ctx *c)
+/// Pushes what was delivered. True: it found the mark.
+static inline bool rx_push(struct sp__ctx *c)
 {
     struct sp__node *newest = NULL;
     struct sp__node *oldest = (struct sp__node *)c->delivered.head;
     struct sp__node *head;
-    struct sp__wake wake;
 
-    if (oldest == NULL) {
-        return;
-    }
     for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
         next = n->next;
         n->next = newest;
@@ -140,19 +137,74 @@ void sp__ctx_publish(struct sp__ctx *c)
     memset(&c->delivered, 0, sizeof(c->delivered));
     head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
     // Release: the messages; pairs with the acquire of sp__ctx_pull. Finding the mark needs no
-    // acquire: who set it put its waiter into the list under the lock that is taken below.
+    // acquire: who set it put its waiter into the list under the lock that is taken below. seq_cst:
+    // against who begins to observe, see observe.h.
     do {
         oldest->next = head == RX_WAITING ? NULL : head;
-    } while (!atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_release,
+    } while (!atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_seq_cst,
                                                     memory_order_relaxed));
     SP__TRACE(D2, c, head);
     SP__TRACE(D3, c, newest);
-    if (head == RX_WAITING) {
+    return head == RX_WAITING;
+}
+
+/// Tells those who observe the queue. Under the lock, which it gives up.
+static void rx_tell(struct sp__ctx *c)
+{
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
+}
+
+/// The push found the mark: wakes a receiver. Under the lock, which it gives up.
+static void rx_wake(struct sp__ctx *c)
+{
+    struct sp__wake wake = sp__waiter_pop(&c->receivers);
+
+    SP__TRACE(D4, c, sp__wake_id(wake));
+    (void)pthread_mutex_unlock(&c->lock);
+    sp__wake(wake);
+}
+
+/// Behind a push without the lock: somebody waits, or observes.
+static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    if (waits) {
+        rx_wake(c);
+        if (!sp__observed_after(&c->observers, SP_POLLIN)) {
+            return;
+        }
         (void)pthread_mutex_lock(&c->lock);
-        wake = sp__waiter_pop(&c->receivers);
-        SP__TRACE(D4, c, sp__wake_id(wake));
-        (void)pthread_mutex_unlock(&c->lock);
-        sp__wake(wake);
+    }
+    rx_tell(c);
+}
+
+/// While somebody observes the queue messages are pushed under the lock: nobody receives one before
+/// they know of it, but for receivers that wait, which come first.
+static SP__APART void rx_push_observed(struct sp__ctx *c)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    if (rx_push(c)) {
+        rx_wake(c);
+        (void)pthread_mutex_lock(&c->lock);
+    }
+    rx_tell(c);
+}
+
+void sp__ctx_publish(struct sp__ctx *c)
+{
+    bool waits;
+
+    if (c->delivered.head == NULL) {
+        return;
+    }
+    if (sp__observed(&c->observers, SP_POLLIN)) {
+        rx_push_observed(c);
+        return;
+    }
+    waits = rx_push(c);
+    if (waits || sp__observed_after(&c->observers, SP_POLLIN)) {
+        rx_pushed(c, waits);
     }
 }
 
@@ -224,9 +276,7 @@ static sp_msg *rx_take(struct sp__ctx *c)
     return m;
 }
 
-/// Unlocks a queue, then releases what was dropped meanwhile: a release may call the user's
-/// function.
-static void rx_unlock(struct sp__ctx *q)
+void sp__ctx_unlock(struct sp__ctx *q)
 {
     sp_batch trash = {NULL, NULL, 0};
 
@@ -249,6 +299,18 @@ static int rx_allowed(struct sp__ctx *c)
         return SP_ESTATE;
     }
     return SP_OK;
+}
+
+bool sp__ctx_readable(struct sp__ctx *c)
+{
+    return (c->sock->ops->flags & SP_PROTO_NO_RECV) == 0 && rx_allowed(c) == SP_OK &&
+           rx_first(c) != NULL;
+}
+
+/// A receiver took something: who observes the queue is told. Under the lock.
+static void rx_changed(struct sp__ctx *q)
+{
+    sp__observers_changed(&q->observers, SP_POLLIN | SP_POLLOUT);
 }
 
 /// Joins those who wait for a message, as the queue was found empty; under the lock. False: there
@@ -344,10 +406,12 @@ static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, vo
     struct sp__ctx *q = c->rx;
     bool failure = q->local.head->header_len == SP__MSG_FAILURE;
     ssize_t rc = failure ? rx_take_failure(c) : take(c, arg);
-    struct sp__wake next = rx_pass_on(q);
+    struct sp__wake next;
 
+    rx_changed(q);
+    next = rx_pass_on(q);
     SP__TRACE(D15, q, sp__wake_id(next));
-    rx_unlock(q);
+    sp__ctx_unlock(q);
     sp__wake(next);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
     return failure ? sp__fail_code((int)rc, "receive") : rc;
@@ -389,7 +453,7 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
         if (rc != SP_OK) {
             next = rx_pass_on(q); // It may have been its turn.
         }
-        rx_unlock(q);
+        sp__ctx_unlock(q);
         if (rc == SP_OK) {
             rc = recv_idle(c, timeout, &deadline);
             in_callback = rc == SP_ESTATE; // Then sp__may_block has said so.
@@ -490,10 +554,11 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
     (void)pthread_mutex_lock(&q->lock);
     rc = op_take(c, w, first, &m);
     if (rc != SP_EAGAIN) {
+        rx_changed(q);
         next = rx_pass_on(q);
         SP__TRACE(D15, q, sp__wake_id(next));
     }
-    rx_unlock(q);
+    sp__ctx_unlock(q);
     if (rc != SP_EAGAIN) {
         w->over(w, rc, m);
     }
@@ -525,7 +590,7 @@ int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
     m = rx_first(c);
     m = m != NULL && m->header_len != SP__MSG_FAILURE ? m : NULL;
     *size = m != NULL ? (int64_t)m->len : 0;
-    rx_unlock(c->rx);
+    sp__ctx_unlock(c->rx);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
     return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
 }

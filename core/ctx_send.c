@@ -21,12 +21,21 @@ static bool credit_take(struct sp__ctx *c, uint32_t cost)
             SP__TRACE(E1, c, now);
             return false;
         }
-        // Acquire: what the grant was given for (a queue that shrank) is seen.
+        // Acquire: what the grant was given for (a queue that shrank) is seen. seq_cst: against who
+        // begins to observe, see observe.h.
     } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * (int64_t)cost,
-                                                    memory_order_acquire, memory_order_relaxed));
+                                                    memory_order_seq_cst, memory_order_relaxed));
     SP__TRACE(E2, c, now);
     SP__TRACE(E16, c, now - 2 * (int64_t)cost);
     return true;
+}
+
+/// The last credit went, or the first came: who observes it is told.
+static SP__APART void credit_tell(struct sp__ctx *c)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
 }
 
 /// Wakes as many senders as there is credit for; takes the mark away with the last one.
@@ -50,16 +59,51 @@ static void credit_wake(struct sp__ctx *c)
     } while (sp__wakes(wake));
 }
 
-void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
+/// Gives credit. Returns what there was before.
+static inline int64_t credit_give(struct sp__ctx *c, int64_t credit)
 {
     // Release: what the credit is given for; pairs with credit_take. seq_cst against the mark in
-    // credit_wait, on the same word: one of the two comes first and is seen by the other.
+    // credit_wait, on the same word: one of the two comes first and is seen by the other; and
+    // against who begins to observe, see observe.h.
     int64_t before = atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst);
 
     SP__TRACE(E3, c, before);
     SP__TRACE(E4, c, before + 2 * credit);
+    return before;
+}
+
+/// See credit_take_observed. Senders that wait come first.
+static SP__APART void credit_give_observed(struct sp__ctx *c, int64_t credit)
+{
+    int64_t before;
+
+    (void)pthread_mutex_lock(&c->lock);
+    before = credit_give(c, credit);
+    if ((before & 1) != 0 && (before >> 1) + credit > 0) {
+        (void)pthread_mutex_unlock(&c->lock);
+        credit_wake(c);
+        (void)pthread_mutex_lock(&c->lock);
+    }
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
+}
+
+void sp__ctx_grant(struct sp__ctx *c, int64_t credit)
+{
+    int64_t before;
+
+    if (sp__observed(&c->observers, SP_POLLOUT)) {
+        credit_give_observed(c, credit);
+        return;
+    }
+    before = credit_give(c, credit);
     if ((before & 1) != 0 && (before >> 1) + credit > 0) {
         credit_wake(c);
+    }
+    // Credit that was not there is, or the other way round.
+    if (((before >> 1) > 0) != ((before >> 1) + credit > 0) &&
+        sp__observed_after(&c->observers, SP_POLLOUT)) {
+        credit_tell(c);
     }
 }
 
@@ -163,6 +207,17 @@ static int send_fail(struct sp__ctx *c, int err)
     }
 }
 
+/// Unlocks what a send changed for those who observe it.
+static void send_unlock(struct sp__ctx *q, unsigned events)
+{
+    if (sp__observed(&q->observers, events)) {
+        sp__observers_look(&q->observers);
+        sp__ctx_unlock(q);
+    } else {
+        (void)pthread_mutex_unlock(&q->lock);
+    }
+}
+
 /// Takes the address of the last request. False: there is none.
 static bool reply_take(struct sp__ctx *c, sp_msg *m)
 {
@@ -176,7 +231,7 @@ static bool reply_take(struct sp__ctx *c, sp_msg *m)
         m->header_len = c->reply_len;
         m->peer = c->reply_peer;
     }
-    (void)pthread_mutex_unlock(&c->rx->lock);
+    send_unlock(c->rx, SP_POLLOUT);
     return may;
 }
 
@@ -186,11 +241,11 @@ static void question_begin(struct sp__ctx *c, sp_msg *m)
     (void)pthread_mutex_lock(&c->lock);
     c->asking = true;
     sp__msg(m)->round = ++c->asked;
-    (void)pthread_mutex_unlock(&c->lock);
+    send_unlock(c, SP_POLLIN);
 }
 
 /// Takes credit for a prefix of `m`. Returns its length.
-static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
+static inline size_t credit_take_prefix(struct sp__ctx *c, sp_msg **m, size_t n)
 {
     int64_t buffer = sp__option(&c->sock->opt.send_buffer);
     size_t got = 0;
@@ -202,6 +257,35 @@ static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
             break;
         }
         sp__msg(m[got])->cost = cost;
+    }
+    return got;
+}
+
+/// While somebody observes it, credit is taken and given under the lock: nobody has it, or misses
+/// it, before they know.
+static SP__APART size_t credit_take_observed(struct sp__ctx *c, sp_msg **m, size_t n)
+{
+    size_t got;
+
+    (void)pthread_mutex_lock(&c->lock);
+    got = credit_take_prefix(c, m, n);
+    sp__observers_look(&c->observers);
+    sp__ctx_unlock(c);
+    return got;
+}
+
+static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
+{
+    size_t got;
+
+    if (sp__observed(&c->observers, SP_POLLOUT)) {
+        return credit_take_observed(c, m, n);
+    }
+    got = credit_take_prefix(c, m, n);
+    // Relaxed: this thread's own step, or one after it, which then sees to it itself.
+    if (atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1 <= 0 &&
+        sp__observed_after(&c->observers, SP_POLLOUT)) {
+        credit_tell(c);
     }
     return got;
 }
@@ -292,6 +376,11 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
         return send_fail(c, got);
     }
     bytes = send_post(c, m, got);
+    if (sp__observed(&c->observers, SP_POLLOUT)) {
+        (void)sp__uncork(); // What is corked holds credit that an observer does not know of.
+        sp__run_here(sp__option(&s->opt.in_place) != 0);
+        return got;
+    }
     sp__cork_sent(&s->actor, (size_t)got, bytes, sp__option(&s->opt.in_place) != 0);
     return got;
 }

@@ -89,7 +89,7 @@ static void helper_wait(struct sp__thread *t, int64_t deadline, int64_t spin, bo
         sp__poller_poll(t, deadline);
         sp__run_here(true);
     } else {
-        (void)sp__platform->park(&t->parker, deadline);
+        (void)sp__thread_sleep(t, deadline);
         SP__TRACE(C28, t, 0);
     }
 }
@@ -140,7 +140,7 @@ bool sp__wait(int64_t deadline, int64_t spin, bool poll)
     } else if (spin != 0 || poll) {
         helper_wait(t, deadline, spin, poll);
     } else {
-        bool woken = sp__platform->park(&t->parker, deadline);
+        bool woken = sp__thread_sleep(t, deadline);
 
         SP__TRACE(C23, t, woken);
         return woken;

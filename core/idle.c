@@ -34,7 +34,7 @@ static bool idle_sleep(struct sp__thread *t, int64_t deadline)
     sp__sched.idle = t;
     SP__TRACE(A15, t, 0);
     (void)pthread_mutex_unlock(&sp__sched.lock);
-    (void)sp__platform->park(&t->parker, deadline);
+    (void)sp__thread_sleep(t, deadline);
     SP__TRACE(B16, t, 0);
     (void)pthread_mutex_lock(&sp__sched.lock);
     SP__TRACE(C7, t, t->idle);

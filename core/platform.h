@@ -9,6 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/// Of a function behind a way that is seldom taken: it stays a function, so that the usual way
+/// saves no registers for it.
+#define SP__APART __attribute__((noinline))
+
 #define SP__NEVER INT64_MAX
 #define SP__MS INT64_C(1000000)
 
@@ -28,6 +32,15 @@ struct sp__thread_attr {
 struct sp__ready {
     void *target;   ///< as given to watch
     unsigned ready; ///< SP_READY_…
+};
+
+struct pollfd;
+
+/// Descriptors of the user that a wait is for, too.
+struct sp__fds {
+    struct pollfd *fd; ///< the first one is for the platform's use
+    size_t n;          ///< with that one
+    int ready;         ///< how many of the user's are; negative errno
 };
 
 struct sp_platform {
@@ -63,6 +76,20 @@ struct sp_platform {
     void (*unwatch)(int fd);
     int (*poller_wait)(struct sp__ready *out, int max, int64_t deadline);
     void (*poller_wake)(void);
+    /// A descriptor that polls readable as long as poller_wait would not wait, or one of the two
+    /// below says so. SP_ENOTSUP: there is none.
+    int (*poller_fd)(void);
+    void (*poller_due)(int64_t due); ///< from that instant on (ns; SP__NEVER)
+    void (*poller_busy)(bool busy);
+    /// Flags: descriptors that poll readable while they are set. Set changes them.
+    int (*flag_open)(void);
+    void (*flag_set)(int fd, bool on);
+    void (*flag_close)(int fd);
+    /// Waits until one of the user's descriptors is ready, or `fd` is readable (-1: none), or the
+    /// deadline; or a signal came. NULL: there are no descriptors, as in simulation.
+    void (*fds_wait)(struct sp__fds *fds, int fd, int64_t deadline);
+    /// The same and poller_wait in one.
+    int (*poller_wait_fds)(struct sp__ready *out, int max, int64_t deadline, struct sp__fds *fds);
 };
 
 /// The table in use. Set before the runtime starts; tests put the simulation here.

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,11 +19,15 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 static int linux_epoll = -1;
 static int linux_wake = -1;
+// In the readiness set as targets that nobody watches; made by poller_fd.
+static int linux_due = -1;
+static int linux_busy = -1;
 
 static int64_t linux_clock(clockid_t id)
 {
@@ -270,16 +275,20 @@ static void linux_unwatch(int fd)
     (void)epoll_ctl(linux_epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
+static void linux_close(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+    }
+    *fd = -1;
+}
+
 static void linux_poller_close(void)
 {
-    if (linux_epoll >= 0) {
-        (void)close(linux_epoll);
-    }
-    if (linux_wake >= 0) {
-        (void)close(linux_wake);
-    }
-    linux_epoll = -1;
-    linux_wake = -1;
+    linux_close(&linux_epoll);
+    linux_close(&linux_wake);
+    linux_close(&linux_due);
+    linux_close(&linux_busy);
 }
 
 static int linux_poller_open(void)
@@ -339,6 +348,9 @@ static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
             (void)!read(linux_wake, &count, sizeof(count));
             continue;
         }
+        if (events[i].data.ptr == &linux_due || events[i].data.ptr == &linux_busy) {
+            continue; // Until what is due was done.
+        }
         out[filled].target = events[i].data.ptr;
         out[filled].ready = (e & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? SP_READY_IN : 0) |
                             (e & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? SP_READY_OUT : 0) |
@@ -353,6 +365,90 @@ static void linux_poller_wake(void)
     uint64_t one = 1;
 
     (void)!write(linux_wake, &one, sizeof(one));
+}
+
+/* ------------------------------------------------------------------ For loops of the user */
+
+static int linux_flag_open(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static void linux_flag_set(int fd, bool on)
+{
+    uint64_t value = 1;
+
+    if (on) {
+        (void)!write(fd, &value, sizeof(value));
+    } else {
+        (void)!read(fd, &value, sizeof(value));
+    }
+}
+
+static void linux_flag_close(int fd)
+{
+    (void)close(fd);
+}
+
+static int linux_poller_fd(void)
+{
+    struct epoll_event due = {.events = EPOLLIN, .data = {.ptr = &linux_due}};
+    struct epoll_event busy = {.events = EPOLLIN, .data = {.ptr = &linux_busy}};
+    int rc;
+
+    if (linux_due >= 0) {
+        return linux_epoll;
+    }
+    linux_due = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    linux_busy = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (linux_due < 0 || linux_busy < 0 ||
+        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_due, &due) < 0 ||
+        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_busy, &busy) < 0) {
+        rc = -errno;
+        linux_close(&linux_due);
+        linux_close(&linux_busy);
+        return rc;
+    }
+    return linux_epoll;
+}
+
+static void linux_poller_due(int64_t due)
+{
+    struct itimerspec at = {.it_value = {0, 0}};
+
+    if (due != SP__NEVER) {
+        due = due > 0 ? due : 1; // 0 would stop it.
+        at.it_value = (struct timespec){due / 1000000000, due % 1000000000};
+    }
+    (void)timerfd_settime(linux_due, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void linux_poller_busy(bool busy)
+{
+    linux_flag_set(linux_busy, busy);
+}
+
+static void linux_fds_wait(struct sp__fds *fds, int fd, int64_t deadline)
+{
+    int64_t left = deadline == SP__NEVER || deadline <= 0 ? 0 : deadline - linux_now();
+    struct timespec ts = {0, 0};
+    int rc;
+
+    if (left > 0) {
+        ts = (struct timespec){left / 1000000000, left % 1000000000};
+    }
+    fds->fd[0] = (struct pollfd){fd, POLLIN, 0};
+    rc = ppoll(fds->fd, fds->n, deadline == SP__NEVER ? NULL : &ts, NULL);
+    fds->ready = rc >= 0 ? rc - (fds->fd[0].revents != 0) : errno == EINTR ? 0 : -errno;
+}
+
+static int linux_poller_wait_fds(struct sp__ready *out, int max, int64_t deadline,
+                                 struct sp__fds *fds)
+{
+    linux_fds_wait(fds, linux_epoll, deadline);
+    return linux_poller_wait(out, max, 0);
 }
 
 const struct sp_platform sp__platform_linux = {
@@ -376,4 +472,12 @@ const struct sp_platform sp__platform_linux = {
     .unwatch = linux_unwatch,
     .poller_wait = linux_poller_wait,
     .poller_wake = linux_poller_wake,
+    .poller_fd = linux_poller_fd,
+    .poller_due = linux_poller_due,
+    .poller_busy = linux_poller_busy,
+    .flag_open = linux_flag_open,
+    .flag_set = linux_flag_set,
+    .flag_close = linux_flag_close,
+    .fds_wait = linux_fds_wait,
+    .poller_wait_fds = linux_poller_wait_fds,
 };

@@ -29,15 +29,16 @@ static int poller_sleep(struct sp__thread *t, struct sp__ready *ready, int64_t d
 
     // seq_cst, see sp__thread_wake: whoever wakes this thread sees it polling, or it sees the token
     // here.
-    atomic_store_explicit(&t->polling, true, memory_order_seq_cst);
+    atomic_store_explicit(&t->polling, SP__POLLING, memory_order_seq_cst);
     SP__TRACE(C8, t, 0);
     if (sp__platform->park(&t->parker, 0)) {
         SP__TRACE(C9, t, 1);
         deadline = 0;
     }
     SP__TRACE(B10, t, deadline);
-    n = sp__platform->poller_wait(ready, SP__POLL_MAX, deadline);
-    atomic_store_explicit(&t->polling, false, memory_order_relaxed);
+    n = t->fds == NULL ? sp__platform->poller_wait(ready, SP__POLL_MAX, deadline)
+                       : sp__platform->poller_wait_fds(ready, SP__POLL_MAX, deadline, t->fds);
+    atomic_store_explicit(&t->polling, SP__POLLING_NOT, memory_order_relaxed);
     SP__TRACE(C11, t, n);
     return n;
 }
@@ -127,4 +128,21 @@ void sp__poller_kick(int64_t due)
         SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
     }
+}
+
+int sp__sched_fd(void)
+{
+    int fd = SP_ENOTSUP;
+
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    if (sp__platform->poller_fd != NULL) {
+        fd = sp__platform->poller_fd();
+    }
+    sp__sched.tell = fd >= 0;
+    sp__sched_tell();
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    if (fd >= 0) {
+        sp__timers_tell(true);
+    }
+    return fd;
 }

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "op.h"
 #include "platform.h"
+#include "poll.h"
 #include "pool.h"
 #include "registry_list.h"
 #include "sched.h"
@@ -167,6 +168,12 @@ void sp__runtime_leave(void)
     atomic_fetch_sub_explicit(&runtime.users, 1, memory_order_release);
 }
 
+bool sp__runtime_ends(void)
+{
+    // Relaxed: who waits is woken again and again until it leaves.
+    return !atomic_load_explicit(&runtime.started, memory_order_relaxed);
+}
+
 int sp_init(const sp_config *cfg)
 {
     int rc;
@@ -234,6 +241,7 @@ void sp_fini(void)
             (void)sp__wait(sp__now() + SP__MS, 0, false);
             runtime_close_all();
             sp__sched_rouse(); // Threads in sp_run_once shall leave.
+            sp__polls_rouse();
         }
         sp__sched_stop();
         sp__handles_reset();

@@ -12,6 +12,8 @@ int sp__runtime_start(void);
 /// an object.
 int sp__runtime_enter(void);
 void sp__runtime_leave(void);
+/// Whether sp_fini has begun: who waits leaves.
+bool sp__runtime_ends(void);
 /// Whether this is a child after fork without exec: nothing works there.
 extern atomic_bool sp__in_child __attribute__((visibility("hidden")));
 static inline bool sp__forked(void)

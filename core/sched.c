@@ -66,6 +66,16 @@ static unsigned shared_waiting(void)
     return atomic_load_explicit(&sp__sched.waiting, memory_order_relaxed);
 }
 
+void sp__sched_tell(void)
+{
+    bool busy = sp__sched.head != NULL;
+
+    if (sp__sched.tell && busy != sp__sched.told) {
+        sp__sched.told = busy;
+        sp__platform->poller_busy(busy);
+    }
+}
+
 /// Takes from the shared queue, in simulation any of them.
 static struct sp__actor *shared_take(void)
 {
@@ -90,6 +100,7 @@ static struct sp__actor *shared_take(void)
             sp__sched.tail = prev;
         }
         atomic_store_explicit(&sp__sched.waiting, n - 1, memory_order_relaxed);
+        sp__sched_tell();
     }
     SP__TRACE(A13, a, 0);
     (void)pthread_mutex_unlock(&sp__sched.lock);
@@ -141,6 +152,7 @@ static void shared_append(struct sp__actor *first)
         atomic_store_explicit(&sp__sched.waiting, shared_waiting() + 1, memory_order_relaxed);
         SP__TRACE(A11, a, 0);
     }
+    sp__sched_tell();
 }
 
 /// Moves a chain of actors to the shared queue.

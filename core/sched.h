@@ -41,6 +41,9 @@ int sp__drive(int64_t deadline);
 bool sp__sched_threaded(void);
 /// There must be a thread that polls: starts the first worker if there is none.
 void sp__need_worker(void);
+/// A descriptor for foreign loops that polls readable as long as sp__drive has something to do.
+/// Negative errno, SP_ENOTSUP.
+int sp__sched_fd(void);
 /// Ends the poller's sleep, because a timer is due before the end of it.
 void sp__poller_kick(int64_t due);
 /// Sees to it that a worker looks after corks (cork.h) from now on. False: there is none.

@@ -59,6 +59,9 @@ struct sp__sched {
     atomic_uint watches;       ///< open [watch]
     struct sp__watch *zombies; ///< closed while somebody polled [watch]; taken by [poller]
 
+    bool tell; ///< there is a foreign loop: whether the shared queue is empty [poller]
+    bool told; ///< … what it was told last [sched]
+
     atomic_uint_least64_t wakes; ///< for statistics [sched]
     atomic_uint_least64_t turns;
 };
@@ -88,6 +91,8 @@ void sp__local_run(struct sp__thread *t);
 void sp__local_flush(struct sp__thread *t);
 /// Sees to it that somebody comes for the shared queue; called under the lock, which it gives up.
 void sp__sched_alert(void);
+/// Tells a foreign loop whether there is something in the shared queue; under the lock.
+void sp__sched_tell(void);
 
 enum sp__turn { SP__TURN_RAN, SP__TURN_IDLE, SP__TURN_END };
 /// One turn: runs one actor, or waits for work until the deadline. SP__TURN_END: a worker that is

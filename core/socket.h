@@ -13,6 +13,7 @@
 #include "actor.h"
 #include "msg.h"
 #include "object.h"
+#include "observe.h"
 #include "registry.h"
 #include "sched.h"
 #include "scope.h"
@@ -67,6 +68,7 @@ struct sp__ctx {
     struct sp__object *owner;   ///< lives as long as it: the socket, or the context's own object
     struct sp__port tx_port;    ///< messages from senders to the socket's actor
     struct sp__ctx_options opt; ///< single fields, relaxed
+    struct sp__observers observers; ///< of all contexts that receive from its queue; under the lock
 
     // Senders: 2 × credit, and 1 when somebody waits for it. Negative: debt, after a pipe went
     // away.
@@ -149,6 +151,8 @@ static inline int64_t sp__timeout(const int64_t *option, int flags)
     return (flags & SP_NONBLOCK) != 0 ? 0 : sp_option_load(option);
 }
 
+/// As what can be polled (ctx_poll.c).
+void sp__ctx_pollable(struct sp__ctx *c, struct sp__pollable *p);
 /// Gives senders credit, or takes it away. [any]
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
 /// Delivers to receivers; the message becomes visible with sp__ctx_publish. The socket's actor.
@@ -563,13 +567,17 @@ static inline int64_t sp__sock_deadline(int64_t timeout)
     return own < scope ? own : scope;
 }
 
-/// Waits for messages or credit, see sp__wait. What descriptors have no part in is not polled for.
+/// Whether who waits for it shall poll: not for what descriptors have no part in.
+static inline bool sp__sock_polls(const struct sp__sock *s)
+{
+    return atomic_load_explicit((atomic_bool *)(uintptr_t)&s->polls, memory_order_relaxed) &&
+           sp__option(&s->opt.in_place) != 0;
+}
+
+/// Waits for messages or credit, see sp__wait.
 static inline bool sp__sock_block(const struct sp__sock *s, int64_t deadline)
 {
-    return sp__wait(
-        deadline, sp__option(&s->opt.spin_time),
-        atomic_load_explicit((atomic_bool *)(uintptr_t)&s->polls, memory_order_relaxed) &&
-            sp__option(&s->opt.in_place) != 0);
+    return sp__wait(deadline, sp__option(&s->opt.spin_time), sp__sock_polls(s));
 }
 
 /// What a message of `len` bytes costs of a queue of `buffer` messages and "queue-bytes-max" bytes.

@@ -6,6 +6,9 @@
 #include "spin.h"
 #include "trace.h"
 
+#include <sp/types.h>
+
+#include <poll.h>
 #include <pthread.h>
 
 #define SCRATCH_SIZE 65536
@@ -88,16 +91,50 @@ struct sp__thread *sp__thread_first_call(void)
 
 void sp__thread_wake(struct sp__thread *t)
 {
+    int polling;
+
     sp__spin_posted(t);
     sp__platform->unpark(&t->parker);
     SP__TRACE(C13, t, 0);
-    // Pairs with the store of `polling` before the token is looked at (poller.c): one of the two
-    // sees the other.
-    if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {
+    // seq_cst: pairs with the store of `polling` before the token is looked at (poller_sleep,
+    // sp__thread_sleep): one of the two sees the other.
+    polling = atomic_load_explicit(&t->polling, memory_order_seq_cst);
+    if (polling == SP__POLLING) {
         SP__TRACE(C14, t, 0);
         SP__TRACE(B4, NULL, 0);
         sp__platform->poller_wake();
+    } else if (polling == SP__POLLING_FDS) {
+        sp__platform->flag_set(t->wake_flag - 1, true);
     }
+}
+
+int sp__thread_flag(struct sp__thread *t)
+{
+    int fd = t->wake_flag > 0 ? t->wake_flag - 1 : sp__platform->flag_open();
+
+    t->wake_flag = fd < 0 ? 0 : fd + 1;
+    return fd < 0 ? fd : SP_OK;
+}
+
+bool sp__thread_sleep(struct sp__thread *t, int64_t deadline)
+{
+    bool woken;
+
+    if (t->fds == NULL) {
+        return sp__platform->park(&t->parker, deadline);
+    }
+    // seq_cst, see sp__thread_wake: whoever wakes this thread sees where it sleeps, or it sees the
+    // token here.
+    atomic_store_explicit(&t->polling, SP__POLLING_FDS, memory_order_seq_cst);
+    woken = sp__platform->park(&t->parker, 0);
+    if (!woken) {
+        sp__platform->fds_wait(t->fds, t->wake_flag - 1, deadline);
+    }
+    atomic_store_explicit(&t->polling, SP__POLLING_NOT, memory_order_relaxed);
+    if (!woken && t->fds->fd[0].revents != 0) {
+        sp__platform->flag_set(t->wake_flag - 1, false);
+    }
+    return sp__platform->park(&t->parker, 0) || woken;
 }
 
 void *sp__scratch(void)

@@ -17,6 +17,13 @@ struct sp__actor;
 struct sp__scope;
 struct sp__worker;
 
+/// Where a thread sleeps, if not on its parker.
+enum sp__polling {
+    SP__POLLING_NOT,
+    SP__POLLING,    ///< in the poller: to be woken through it
+    SP__POLLING_FDS ///< in poll(2) with the user's descriptors and its own flag
+};
+
 struct sp__thread {
     // The owner's.
     struct sp__actor
@@ -27,6 +34,7 @@ struct sp__thread {
     bool running;        ///< inside the run loop: posts are queued, never run in place
     bool here;           ///< … and that is an application's thread that runs in place
     bool armed;          ///< … and armed a timer while there was no worker
+    struct sp__fds *fds; ///< what its call waits for, too; NULL: nothing
     bool in_user;        ///< inside a user's callback: blocking calls give SP_ESTATE
     bool worker;         ///< a thread of the library
     unsigned depth;      ///< hazards in use
@@ -43,7 +51,9 @@ struct sp__thread {
 
     // Read by others.
     struct sp__parker parker;
-    atomic_bool polling;              ///< sleeps in the poller: to be woken through it
+    _Atomic int polling;              ///< enum sp__polling: how it is to be woken
+    int wake_flag;                    ///< … of SP__POLLING_FDS, + 1; 0: none was made yet
+    atomic_bool in_poll;              ///< waits in sp_poll (poll.c)
     atomic_bool spinning;             ///< has a place among those who look (spin.c)
     _Atomic(struct sp__actor *) cork; ///< left for a moment (cork.h); NULL: nothing
     _Atomic int64_t cork_at;          ///< since when, ns
@@ -77,8 +87,14 @@ static inline struct sp__thread *sp__self(void)
 /// The head of the list of all records; it only grows at its head.
 struct sp__thread *sp__threads(void);
 
-/// Wakes a thread out of park or the poller.
+/// Wakes a thread, wherever it sleeps.
 void sp__thread_wake(struct sp__thread *t);
+/// The calling thread sleeps until it is woken or the deadline (see park), or one of the user's
+/// descriptors is ready, for which sp__thread_flag was called. False: it was not woken.
+bool sp__thread_sleep(struct sp__thread *t, int64_t deadline);
+/// Makes the flag by which the calling thread is woken out of poll(2). It stays with the record,
+/// for the next owner too: who wakes may be late. Negative errno.
+int sp__thread_flag(struct sp__thread *t);
 
 /// Whether a token lies there. Relaxed: who sees it takes it by park, which acquires. The thread's.
 static inline bool sp__thread_posted(struct sp__thread *t)

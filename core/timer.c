@@ -15,6 +15,8 @@ static struct {
     size_t n;
     size_t cap;
     size_t reserved;
+    bool tell;    ///< the platform, of each change of `next`
+    int64_t told; ///< … what it was told last
     _Atomic int64_t
         next; ///< the key of heap[0]; SP__NEVER; written under the lock, read by the poller
 } timers = {.lock = PTHREAD_MUTEX_INITIALIZER, .next = SP__NEVER};
@@ -68,6 +70,19 @@ static void heap_publish_next(void)
     // Relaxed: the poller looks again after a kick.
     atomic_store_explicit(&timers.next, next, memory_order_relaxed);
     SP__TRACE(B19, NULL, next);
+    if (timers.tell && next != timers.told) {
+        timers.told = next;
+        sp__platform->poller_due(next);
+    }
+}
+
+void sp__timers_tell(bool tell)
+{
+    (void)pthread_mutex_lock(&timers.lock);
+    timers.tell = tell;
+    timers.told = SP__NEVER;
+    heap_publish_next();
+    (void)pthread_mutex_unlock(&timers.lock);
 }
 
 int sp__timer_reserve(void)

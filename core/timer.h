@@ -31,6 +31,8 @@ void sp__timer_cancel(struct sp__timer *t);
 int sp__timer_reserve(void);
 void sp__timer_unreserve(void);
 
+/// From now on the platform is told when the next timer is due, or not any more.
+void sp__timers_tell(bool tell);
 /// The next instant at which a timer is due; SP__NEVER.
 int64_t sp__timers_next(void);
 /// Posts what is due. Returns how many.

@@ -7,6 +7,7 @@
 #include "sched.h"
 #include "sched_state.h"
 #include "spin.h"
+#include "timer.h"
 #include "trace.h"
 #include "watch.h"
 
@@ -208,7 +209,10 @@ void sp__sched_stop(void)
     sp__sched.left = false;
     sp__sched.wanted = false;
     atomic_store_explicit(&sp__sched.corks, false, memory_order_relaxed);
+    sp__sched.tell = false;
+    sp__sched.told = false;
     (void)pthread_mutex_unlock(&sp__sched.lock);
+    sp__timers_tell(false);
     sp__watch_drop_zombies(sp__sched.zombies);
     sp__sched.zombies = NULL;
     sp__platform->poller_close();

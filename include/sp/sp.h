@@ -266,6 +266,50 @@ SP_NODISCARD SP_API int sp_sendmsg_in(sp_scope scope, uint64_t id, sp_msg *m);
 SP_NODISCARD SP_API int sp_recvmsg_in(sp_scope scope, uint64_t id, sp_msg **m);
 SP_NODISCARD SP_API int sp_dial_in(sp_scope scope, sp_dialer d);
 
+/// As sp_poll, until something is ready or the scope is over: SP_ECANCELED, SP_ETIMEDOUT, never 0.
+/// Blocks.
+SP_NODISCARD SP_API int sp_poll_in(sp_scope scope, sp_pollitem *items, size_t n);
+
+/* ------------------------------------------------------------------ Polling and foreign loops */
+
+/// Waits until one of `n` items is ready, at most `timeout_ms` (-1: for ever, 0: not at all), and
+/// says in each one's `revents` what holds. As poll(2): an item tells of its object as it is now,
+/// whether or not anybody was told before, and any number of calls may wait for one object.
+///
+/// - `id` of a socket, context or mailbox. SP_POLLIN: a receive would not wait (of a REQ: the
+///   answer is there; without a question it is not readable). SP_POLLOUT: a send would not wait (of
+///   a REP: there is a request to answer). SP_POLLHUP: the handle is closed, before or while it
+///   waits; calls on it give SP_ECLOSED. SP_POLLERR: no such handle, or of a kind that cannot be
+///   polled. The last two come without being asked for, and alone.
+/// - `id` 0: the descriptor `fd`, as poll(2) says: SP_POLLERR also when it is not open; a negative
+///   one is passed over. It stays the caller's, and must stay open as long as the call waits.
+///
+/// What is ready for one may be gone when he takes it, if others take from there too: so take with
+/// SP_NONBLOCK where there is more than one. Returns how many items are ready, 0: the time is over,
+/// or SP_EINVAL: `items` is NULL, or more descriptors than the process may have; SP_ENOMEM;
+/// -EMFILE: with descriptors, no eventfd for this thread (it is kept for the threads that follow
+/// it); SP_ECLOSED: sp_fini was called meanwhile. With "threads" = 0 the call drives the library,
+/// also with a time of 0. In a callback only with a time of 0, else SP_ESTATE. `items` is the
+/// caller's, for one call at a time. Any thread. Blocks.
+SP_NODISCARD SP_API int sp_poll(sp_pollitem *items, size_t n, int timeout_ms);
+
+/// A descriptor for foreign loops (epoll, libuv, GLib, …) that polls readable exactly as long as
+/// `event` holds: SP_POLLIN or SP_POLLOUT of a socket, context or mailbox as in sp_poll (for
+/// SP_POLLOUT too, wait for it to be *readable*), or it is closed. Level-triggered: it says so from
+/// before a message can be received until the last one was. It costs a system call each time that
+/// changes. The same call gives the same descriptor again.
+///
+/// It belongs to the object and is closed with it: poll it, but never read, write or close it, and
+/// take it out of the loop before closing the object. SP_EINVAL: another event, or what cannot be
+/// polled; SP_ENOTSUP: the protocol never receives or never sends; SP_ECLOSED; SP_ENOMEM; -EMFILE.
+///
+/// With "threads" = 0, `id` 0 and SP_POLLIN: the library's own. It is readable as long as
+/// sp_run_once has something to do, timers that are due included: a loop that waits for it, and
+/// calls sp_run_once(0) when it is readable, drives the library, and never has to wake up for
+/// anything else. It is closed by sp_fini. SP_ESTATE: the library has threads of its own. Any
+/// thread. Does not block.
+SP_NODISCARD SP_API int sp_fd(uint64_t id, int event);
+
 /* ------------------------------------------------------------------ Options */
 
 /// One family for every object (doc/prd/api/options.md lists them). Times are in ms (-1: for ever),

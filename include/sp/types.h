@@ -80,6 +80,19 @@ typedef enum sp_log_level { SP_LOG_ERROR, SP_LOG_WARN, SP_LOG_INFO, SP_LOG_DEBUG
 
 typedef enum sp_pipe_event { SP_PIPE_ADDING, SP_PIPE_ADDED, SP_PIPE_REMOVED } sp_pipe_event;
 
+/// What can be polled for; the values are those of <poll.h>.
+#define SP_POLLIN 1   ///< a receive would not wait
+#define SP_POLLOUT 4  ///< a send would not wait
+#define SP_POLLERR 8  ///< cannot be polled: no such handle or descriptor, or an error of that one
+#define SP_POLLHUP 16 ///< it is closed; of a descriptor: the other end is
+
+typedef struct sp_pollitem {
+    uint64_t id;   ///< of a socket, context or mailbox; 0: `fd` is meant
+    int fd;        ///< any descriptor that poll(2) takes; negative: nothing
+    short events;  ///< what is asked for: SP_POLLIN, SP_POLLOUT
+    short revents; ///< out: what of that holds; SP_POLLERR and SP_POLLHUP without being asked for
+} sp_pollitem;
+
 typedef struct sp_peer_info {
     size_t size; ///< sizeof(sp_peer_info), set by the caller
     sp_pipe pipe;

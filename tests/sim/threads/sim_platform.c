@@ -20,6 +20,8 @@ void __tsan_release(void *addr);
 #endif
 
 #define FDS_MAX 256
+#define FLAGS_MAX 32
+#define FLAG_FIRST 1000 // number of the first one
 #define FREED 0xDD
 #define KEPT_MAX ((size_t)48 << 20) // bytes that are kept to be looked at
 #define ROOM ((size_t)64)           // in front of each block
@@ -46,6 +48,10 @@ static struct {
         void *target;
     } fd[FDS_MAX];
     int fds;
+    struct {
+        bool used;
+        bool on;
+    } flag[FLAGS_MAX];
 } table = {.live = {&table.live, &table.live, 0, NULL}};
 
 /* ------------------------------------------------------------------ Time and chance */
@@ -346,6 +352,41 @@ void sim_fd_lower(int fd, unsigned ready)
     table.fd[fd - 1].level &= ~ready;
 }
 
+/* ------------------------------------------------------------------ Flags */
+
+static int table_flag_open(void)
+{
+    SIM_POINT();
+    for (int i = 0; i < FLAGS_MAX; i++) {
+        if (!table.flag[i].used) {
+            table.flag[i].used = true;
+            table.flag[i].on = false;
+            return FLAG_FIRST + i;
+        }
+    }
+    sim_fail("too many flags");
+}
+
+/// They are only set when they change.
+static void table_flag_set(int fd, bool on)
+{
+    SIM_POINT();
+    SIM_CHECK(table.flag[fd - FLAG_FIRST].used && table.flag[fd - FLAG_FIRST].on != on);
+    table.flag[fd - FLAG_FIRST].on = on;
+}
+
+static void table_flag_close(int fd)
+{
+    SIM_POINT();
+    SIM_CHECK(table.flag[fd - FLAG_FIRST].used);
+    table.flag[fd - FLAG_FIRST].used = false;
+}
+
+bool sim_flag(int fd)
+{
+    return table.flag[fd - FLAG_FIRST].on;
+}
+
 const struct sp_platform sim_platform = {
     .simulated = false, // Workers, and all else as in production.
     .now = table_now,
@@ -368,4 +409,7 @@ const struct sp_platform sim_platform = {
     .unwatch = table_unwatch,
     .poller_wait = table_poller_wait,
     .poller_wake = table_poller_wake,
+    .flag_open = table_flag_open,
+    .flag_set = table_flag_set,
+    .flag_close = table_flag_close,
 };

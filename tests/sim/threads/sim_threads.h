@@ -95,5 +95,7 @@ int sim_fd_new(void);
 void sim_fd_free(int fd);
 void sim_fd_raise(int fd, unsigned ready);
 void sim_fd_lower(int fd, unsigned ready);
+/// Whether a flag of the platform is set.
+bool sim_flag(int fd);
 
 #endif

@@ -25,7 +25,7 @@
 
 #include <cmocka.h>
 
-#define SCENARIOS_MAX 16
+#define SCENARIOS_MAX 24
 #define SLOTS_SIZE 24576 // of a part of the table of handles (core/object.c)
 #define ALARM 60         // s of real time that one run may take
 
@@ -317,6 +317,7 @@ int main(int argc, char **argv)
     add_scenarios(scenarios_row);
     add_scenarios(scenarios_race);
     add_scenarios(scenarios_op);
+    add_scenarios(scenarios_poll);
     test.count = SEEDS;
     if (argc > 1 + named) {
         test.first = strtoull(argv[1 + named], NULL, 10);
