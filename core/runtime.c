@@ -2,9 +2,11 @@
 /// The runtime: implicit start, settings, the end, and the fork rule. [any]
 #include "runtime.h"
 
+#include "app.h"
 #include "config.h"
 #include "error.h"
 #include "log.h"
+#include "mailbox.h"
 #include "op.h"
 #include "platform.h"
 #include "pool.h"
@@ -190,6 +192,8 @@ static void runtime_close_all(void)
 
     sp__scopes_close();
     sp__ops_close();
+    sp__apps_close();
+    sp__mailboxes_close();
 
     for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
         struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
