@@ -58,12 +58,14 @@ struct sp__app *sp__app_self(void)
 
 void sp__app_call_begin(struct sp__app *app)
 {
+    if (app->own != NULL) {
+        sp__run_here(true); // It may block: nothing is left lying here.
+    }
     sp__self()->app = app;
 }
 
-void sp__app_call_end(struct sp__app *app)
+void sp__app_call_end(void)
 {
-    (void)app;
     sp__self()->app = NULL;
 }
 
@@ -79,7 +81,7 @@ static int app_init(struct sp__app *app)
     if (app->ops.init != NULL) {
         sp__app_call_begin(app);
         rc = app->ops.init(app_handle(app), app->state);
-        sp__app_call_end(app);
+        sp__app_call_end();
     }
     return rc;
 }
@@ -89,7 +91,7 @@ static void app_fini(struct sp__app *app)
     if (app->ops.fini != NULL) {
         sp__app_call_begin(app);
         app->ops.fini(app_handle(app), app->state);
-        sp__app_call_end(app);
+        sp__app_call_end();
     }
 }
 
@@ -125,6 +127,7 @@ static void app_end(struct sp__app *app)
     struct sp__wake wake;
 
     app->up = SP__APP_DOWN;
+    app->run.dedicated = false;
     sp__app_timers_cancel(app);
     sp__app_ports_end(app);
     (void)app_shut(app);
@@ -212,7 +215,7 @@ void sp__app_offer(struct sp__app *app, unsigned number, sp_batch *batch)
 
     sp__app_call_begin(app);
     rc = app->ops.on_message(app_handle(app), app->state, number, batch);
-    sp__app_call_end(app);
+    sp__app_call_end();
     if (rc < 0 && batch->n == before) {
         sp__msg_release(sp_batch_pop(batch)); // Else it would fail for ever.
     }
@@ -290,7 +293,7 @@ static void app_on_again(struct sp__event *ev)
         app->up == SP__APP_UP && app->ops.on_writable != NULL) {
         sp__app_call_begin(app);
         app->ops.on_writable(app_handle(app), app->state, SP_PORT_NONE);
-        sp__app_call_end(app);
+        sp__app_call_end();
     }
     sp__app_visit(app);
 }
@@ -366,10 +369,31 @@ static int app_check(const sp_actor *a, const sp_actor_ops *ops, const sp_actor_
     return SP_OK;
 }
 
+static int app_make(const sp_actor_ops *ops, void *state, const sp_actor_opts *opts, uint64_t *id)
+{
+    struct sp__app *app = app_new(ops, state, opts);
+    int rc = SP_OK;
+
+    if (app == NULL) {
+        return SP_ENOMEM;
+    }
+    if ((opts->flags & SP_ACTOR_DEDICATED) != 0) {
+        rc = sp__app_thread_start(app);
+    }
+    if (rc == SP_OK) {
+        rc = sp__handle_open(&app->obj, id);
+        if (rc < 0) {
+            app->up = SP__APP_DOWN;
+        }
+        sp__post(&app->start); // A thread of its own hears of it either way.
+    }
+    sp__drop(&app->obj);
+    return rc;
+}
+
 int sp_actor_spawn(sp_actor *a, const sp_actor_ops *ops, void *state, const sp_actor_opts *opts)
 {
     sp_actor_opts o = {.size = sizeof(o)};
-    struct sp__app *app;
     int rc;
 
     if (opts != NULL && opts->size < offsetof(sp_actor_opts, restart_max)) {
@@ -383,14 +407,7 @@ int sp_actor_spawn(sp_actor *a, const sp_actor_ops *ops, void *state, const sp_a
     if (rc < 0) {
         return rc;
     }
-    app = app_new(ops, state, &o);
-    rc = app != NULL ? sp__handle_open(&app->obj, &a->id) : SP_ENOMEM;
-    if (rc == SP_OK) {
-        sp__post(&app->start);
-    }
-    if (app != NULL) {
-        sp__drop(&app->obj);
-    }
+    rc = app_make(ops, state, &o, &a->id);
     sp__runtime_leave();
     sp__run_here(true);
     return rc < 0 ? sp__fail_code(rc, "actor") : SP_OK;

@@ -11,7 +11,7 @@
 /// `depth`, then looks at `wanted` (seq_cst, all): one of the two sees the other.
 ///
 /// app.c: life and failures; app_post.c: posting and who waits for room; app_port.c: sockets;
-/// app_timer.c.
+/// app_timer.c; app_thread.c: threads of their own.
 #ifndef SP_CORE_APP_H
 #define SP_CORE_APP_H
 
@@ -66,7 +66,8 @@ struct sp__app_timer {
 struct sp__app {
     struct sp__object obj;
     struct sp__actor run;
-    struct sp__port in; ///< what was posted
+    struct sp__app_thread *own; ///< its thread; NULL: it has none
+    struct sp__port in;         ///< what was posted
     struct sp__event start;
     struct sp__event stop;
     struct sp__event again; ///< offer what is left again
@@ -111,7 +112,7 @@ struct sp__app *sp__app_self(void);
 
 /// Around the user's functions. [the actor]
 void sp__app_call_begin(struct sp__app *app);
-void sp__app_call_end(struct sp__app *app);
+void sp__app_call_end(void);
 /// Offers a batch, with the failure and the counting that may follow.
 void sp__app_offer(struct sp__app *app, unsigned number, sp_batch *batch);
 /// At the end of each visit: offers what is left, and takes what sockets have.
@@ -134,6 +135,12 @@ void sp__app_timers_free(struct sp__app *app);
 /// an actor of the application, that is told later. True: there is some now.
 bool sp__app_wants_credit(struct sp__sock *s);
 bool sp__app_wants_room(struct sp__object *target);
+
+/// app_thread.c: gives it a thread of its own, before anything is posted; takes over its actor for
+/// that thread; joins threads that have ended.
+int sp__app_thread_start(struct sp__app *app);
+void sp__app_thread_schedule(struct sp__actor *a);
+void sp__app_threads_join(void);
 
 /// sp_fini: stops all.
 void sp__apps_close(void);

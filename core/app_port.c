@@ -166,7 +166,7 @@ static void port_on_writable(struct sp__event *ev)
     if (app->up == SP__APP_UP && app->ops.on_writable != NULL) {
         sp__app_call_begin(app);
         app->ops.on_writable((sp_actor){app->obj.id}, app->state, p->number);
-        sp__app_call_end(app);
+        sp__app_call_end();
     }
     sp__app_visit(app);
 }

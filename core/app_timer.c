@@ -19,7 +19,7 @@ static void app_on_time(struct sp__timer *t)
     if (app->up == SP__APP_UP && app->ops.on_timer != NULL) {
         sp__app_call_begin(app);
         app->ops.on_timer((sp_actor){app->obj.id}, app->state, cookie);
-        sp__app_call_end(app);
+        sp__app_call_end();
     }
     sp__app_visit(app);
 }

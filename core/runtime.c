@@ -220,7 +220,7 @@ void sp_fini(void)
     if (sp__forked() || !atomic_load_explicit(&runtime.started, memory_order_acquire)) {
         return;
     }
-    if (!sp__may_block()) {
+    if (!sp__may_block() || sp__app_self() != NULL) {
         sp__log(SP_LOG_ERROR, "sp_fini", "called in a callback: ignored");
         return;
     }
@@ -239,6 +239,7 @@ void sp_fini(void)
             runtime_close_all();
             sp__sched_rouse(); // Threads in sp_run_once shall leave.
         }
+        sp__app_threads_join();
         sp__sched_stop();
         sp__handles_reset();
         sp__pool_flush(sp__self());

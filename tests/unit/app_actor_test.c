@@ -962,6 +962,142 @@ static void an_actor_spawns_another_one_in_its_init(void **state)
     assert_int_equal(atomic_load(&family[1].n), 1);
 }
 
+/* ------------------------------------------------------------------ Threads of their own */
+
+/// Answers with what somebody else gives it, on whichever thread it is.
+static int block_for_it(struct actor *a, unsigned port, sp_msg *m)
+{
+    sp_msg *got = NULL;
+    int rc;
+
+    (void)port;
+    if (atomic_load(&a->n) > 0 && !pthread_equal(a->test, pthread_self())) {
+        atomic_fetch_add(&a->wrong, 1);
+    }
+    a->test = pthread_self();
+    rc = sp_mailbox_take(a->box, &got, 0);
+    sp_msg_release(got);
+    rc = rc == SP_OK ? sp_sendmsg(a->out, m, 0) : rc;
+    if (rc < 0) {
+        sp_msg_release(m);
+    }
+    if (rc < 0 && rc != SP_ECLOSED) {
+        atomic_fetch_add(&a->wrong, 1);
+    }
+    return 0;
+}
+
+static void spawn_own(struct actor *a, unsigned restarts)
+{
+    sp_actor_opts opts = {
+        .size = sizeof(opts), .restart_max = restarts, .flags = SP_ACTOR_DEDICATED};
+
+    check_ok(sp_actor_spawn(&a->id, &ops, a, &opts));
+}
+
+static void a_dedicated_actor_may_block_on_its_one_thread(void **state)
+{
+    struct actor a = {.leave = -1, .extra = block_for_it};
+    sp_socket b;
+    uint32_t got;
+
+    (void)state;
+    check_couple("inproc", "pair", "pair", &a.out, &b);
+    check_ok(sp_mailbox_open(&a.box, 1));
+    spawn_own(&a, 0);
+    for (uint32_t i = 0; i < 50; i++) {
+        post(&a, i);
+    }
+    for (uint32_t i = 0; i < 50; i++) {
+        check_ok(sp_mailbox_post(a.box, number(0), 0));
+        check_rc(sizeof(got), sp_recv(b, &got, sizeof(got), 0));
+        assert_int_equal(got, i);
+    }
+    check_until(atomic_load(&a.n) == 50);
+    finish(&a);
+    assert_int_equal(atomic_load(&a.finis), 1);
+    check_ok(sp_mailbox_close(a.box));
+    check_ok(sp_close(a.out));
+    check_ok(sp_close(b));
+}
+
+static void a_dedicated_actor_has_sockets_timers_and_restarts(void **state)
+{
+    struct actor a = {.leave = -1, .fail_at = 5};
+    sp_socket x;
+    sp_socket y;
+
+    (void)state;
+    check_couple("tcp", "pair", "pair", &x, &y);
+    spawn_own(&a, 1);
+    check_ok(sp_actor_attach(a.id, y, 2));
+    for (uint32_t i = 0; i < 10; i++) {
+        check_ok(sp_sendmsg(x, number(i), 0));
+    }
+    check_until(atomic_load(&a.n) == 10);
+    for (uint32_t i = 0; i < 10; i++) {
+        assert_int_equal(atomic_load(&a.seen[i]), 2U << 24 | i);
+    }
+    assert_int_equal(atomic_load(&a.inits), 2);
+    check_ok(sp_actor_timer(a.id, 1, 3));
+    check_until(atomic_load(&a.timers) == 1);
+    finish(&a);
+    check_ok(sp_close(x));
+    check_ok(sp_close(y));
+}
+
+static void threads_of_dedicated_actors_end_with_them(void **state)
+{
+    struct actor a[3];
+    int before;
+
+    (void)state;
+    sp_log_set(SP_LOG_ERROR, no_log, NULL);
+    before = check_threads();
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 3; i++) {
+            a[i] = (struct actor){.leave = -1,
+                                  .extra = i == 0   ? always_fails
+                                           : i == 1 ? stop_myself
+                                                    : NULL};
+            spawn_own(&a[i], 0);
+            post(&a[i], 0);
+        }
+        check_until(sp_actor_timer(a[0].id, -1, 0) == SP_ECLOSED);
+        for (int i = 0; i < 3; i++) {
+            finish(&a[i]);
+        }
+    }
+    check_until(check_threads() <= before + 2); // Workers may have come.
+    sp_log_set(SP_LOG_WARN, NULL, NULL);
+}
+
+static int wait_for_ever(struct actor *a, unsigned port, sp_msg *m)
+{
+    sp_msg *got = NULL;
+
+    (void)port;
+    sp_msg_release(m);
+    if (sp_mailbox_take(a->box, &got, 0) != SP_ECLOSED) {
+        atomic_fetch_add(&a->wrong, 1);
+    }
+    return 0;
+}
+
+static void fini_wakes_a_dedicated_actor_that_blocks(void **state)
+{
+    struct actor a = {.leave = -1, .extra = wait_for_ever};
+
+    (void)state;
+    check_ok(sp_mailbox_open(&a.box, 1));
+    spawn_own(&a, 0);
+    post(&a, 0);
+    check_until(atomic_load(&a.batches) == 1);
+    sp_fini();
+    assert_int_equal(atomic_load(&a.finis), 1);
+    assert_int_equal(atomic_load(&a.wrong), 0);
+}
+
 static void fini_stops_all(void **state)
 {
     static struct actor many[50];
@@ -1018,6 +1154,10 @@ int main(void)
         both(an_actor_may_stop_itself),
         both(what_blocks_is_refused_in_an_actor),
         both(an_actor_spawns_another_one_in_its_init),
+        both(a_dedicated_actor_may_block_on_its_one_thread),
+        both(a_dedicated_actor_has_sockets_timers_and_restarts),
+        both(threads_of_dedicated_actors_end_with_them),
+        both(fini_wakes_a_dedicated_actor_that_blocks),
         both(fini_stops_all),
     };
 
