@@ -55,6 +55,11 @@ void sp__mailbox_lost(struct sp__mailbox *mb, sp_batch *lost);
 bool sp__mailbox_tell(struct sp__mailbox *mb, struct sp__post_waiter *w);
 struct sp__wake sp__mailbox_pass(struct sp__mailbox *mb);
 
+/// Nothing can come out of it any more: the handle ends; idempotent.
+void sp__mailbox_end(struct sp__mailbox *mb);
+/// Sets an option of a handle, or (`set` NULL) gets it.
+int sp__mailbox_int(uint64_t id, const char *name, const int64_t *set, int64_t *get);
+
 /// sp_fini: closes all, and drops what is in them.
 void sp__mailboxes_close(void);
 

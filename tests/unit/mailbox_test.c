@@ -282,6 +282,35 @@ static void a_scope_bounds_posts_and_takes(void **state)
     check_ok(sp_mailbox_close(mb));
 }
 
+static void time_outs_are_options(void **state)
+{
+    sp_mailbox mb = box(1);
+    sp_msg *m = NULL;
+    int64_t v;
+
+    (void)state;
+    check_ok(sp_get_int(mb.id, "recv-timeout", &v));
+    assert_int_equal(v, -1);
+    check_ok(sp_set_int(mb.id, "recv-timeout", 5));
+    check_rc(SP_ETIMEDOUT, sp_mailbox_take(mb, &m, 0));
+    check_ok(sp_set_int(mb.id, "recv-timeout", 0));
+    check_rc(SP_EAGAIN, sp_mailbox_take(mb, &m, 0));
+    post(mb, 1);
+    m = number(2);
+    check_ok(sp_set_int(mb.id, "send-timeout", 5));
+    check_rc(SP_ETIMEDOUT, sp_mailbox_post(mb, m, 0));
+    check_ok(sp_set_int(mb.id, "send-timeout", 0));
+    check_rc(SP_EFULL, sp_mailbox_post(mb, m, 0));
+    sp_msg_release(m);
+    check_rc(SP_EINVAL, sp_set_int(mb.id, "send-timeout", -2));
+    check_rc(SP_ENOTSUP, sp_set_int(mb.id, "linger", 1));
+    check_rc(SP_EINVAL, sp_set_str(mb.id, "name", "x"));
+    check_rc(SP_EINVAL, sp_set_int(mb.id, NULL, 1));
+    take(mb, 1);
+    check_ok(sp_mailbox_close(mb));
+    check_rc(SP_ECLOSED, sp_get_int(mb.id, "recv-timeout", &v));
+}
+
 static void fini_wakes_and_drops(void **state)
 {
     struct one t = {.mb = box(1)};
@@ -646,6 +675,7 @@ int main(void)
         both(what_is_in_a_closed_mailbox_can_be_taken),
         both(closing_again_drops_what_is_left_and_counts_it),
         both(a_scope_bounds_posts_and_takes),
+        both(time_outs_are_options),
         both(fini_wakes_and_drops),
         both(each_producers_order_is_kept),
         both(many_consumers_get_each_message_once),
