@@ -22,6 +22,7 @@ extern const struct scenario scenarios_flow[];
 extern const struct scenario scenarios_row[];
 extern const struct scenario scenarios_race[];
 extern const struct scenario scenarios_op[];
+extern const struct scenario scenarios_app[];
 
 /// The library with so many workers at most. Returns how many it can have: now and then none can
 /// be started.
