@@ -97,8 +97,8 @@ struct sp__app {
     atomic_bool room_came; ///< what it wanted has room: on_writable
     atomic_bool stopping;  ///< no more posts
     pthread_mutex_t lock;  ///< of all below
-    struct sp__waiter *posters;
-    struct sp__waiter *stoppers;
+    struct sp__waiters posters;
+    struct sp__waiters stoppers;
     struct sp__app_want *wants;
     struct sp__app_timer *timers;
     struct sp__app_port *ports;

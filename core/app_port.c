@@ -21,7 +21,6 @@ static void port_destroy(struct sp__object *obj)
     sp__drop(&p->tap.sock->obj);
     sp__drop(&p->app->obj);
     sp__free(p);
-    sp__objects_count(false);
 }
 
 /* ------------------------------------------------------------------ The actor */
@@ -246,7 +245,6 @@ static struct sp__app_port *port_new(struct sp__app *app, struct sp__sock *s, un
     p->receives = (s->ops->flags & SP_PROTO_NO_RECV) == 0;
     sp__hold(&s->obj);
     sp__hold(&app->obj);
-    sp__objects_count(true);
     return p;
 }
 

@@ -41,7 +41,7 @@ static struct sp__wake post_next(struct sp__app *app, bool always)
     if (always || !post_full(app)) {
         wake = sp__waiter_pop(&app->posters);
     }
-    if (app->posters == NULL) {
+    if (app->posters.head == NULL) {
         atomic_store_explicit(&app->wanted, false, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&app->lock);

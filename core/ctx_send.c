@@ -382,7 +382,7 @@ struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
         wake = sp__waiter_pop(&c->senders);
         SP__TRACE(E6, c, sp__wake_id(wake));
     }
-    if (c->senders == NULL) {
+    if (c->senders.head == NULL) {
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
         SP__TRACE(E7, c, 0);
     }

@@ -22,7 +22,6 @@ static void forward_destroy(struct sp__object *obj)
     sp__drop(&f->mb->obj);
     sp__drop(&f->tap.sock->obj);
     sp__free(f);
-    sp__objects_count(false);
 }
 
 /// The socket is closed, or the mailbox.
@@ -146,7 +145,6 @@ static struct sp__forward *forward_new(struct sp__sock *s, struct sp__mailbox *m
     f->mb = mb;
     sp__hold(&s->obj);
     sp__hold(&mb->obj);
-    sp__objects_count(true);
     return f;
 }
 

@@ -44,8 +44,8 @@ static int box_post(struct sp__mailbox *mb, sp_msg *m, struct wakes *wakes)
     if (mb->closed) {
         return SP_ECLOSED;
     }
-    if (mb->takers != NULL) {
-        struct sp__post_waiter *taker = post_waiter(mb->takers);
+    if (mb->takers.head != NULL) {
+        struct sp__post_waiter *taker = post_waiter(mb->takers.head);
 
         taker->m = m;
         taker->rc = SP_OK;
@@ -64,7 +64,8 @@ static int box_post(struct sp__mailbox *mb, sp_msg *m, struct wakes *wakes)
 /// none, and passes it on (sp__mailbox_pass).
 static void box_refill(struct sp__mailbox *mb, struct wakes *wakes)
 {
-    struct sp__post_waiter *poster = mb->posters != NULL ? post_waiter(mb->posters) : NULL;
+    struct sp__post_waiter *poster = mb->posters.head != NULL ? post_waiter(mb->posters.head)
+                                                              : NULL;
 
     if (poster == NULL || mb->q.n >= mb->capacity) {
         return;
@@ -154,7 +155,7 @@ static bool box_polls(const struct sp__mailbox *mb)
 
 /// Sleeps until it is served, which it may be already; `list` is where it waits. SP_ETIMEDOUT,
 /// SP_ECANCELED: it waits no more. Begins under the lock, and gives it up.
-static int box_wait(struct sp__mailbox *mb, struct sp__waiter **list, struct sp__post_waiter *w,
+static int box_wait(struct sp__mailbox *mb, struct sp__waiters *list, struct sp__post_waiter *w,
                     int64_t timeout)
 {
     int64_t deadline = sp__sock_deadline(timeout);

@@ -26,8 +26,8 @@ struct sp__mailbox {
     pthread_mutex_t lock;
     sp_batch q;
     size_t capacity;
-    struct sp__waiter *posters; ///< only if the queue is full
-    struct sp__waiter *takers;  ///< only if it is empty
+    struct sp__waiters posters; ///< only if the queue is full
+    struct sp__waiters takers;  ///< only if it is empty
     struct sp__forward *forwards;
     bool closed;
     uint64_t posted;

@@ -42,13 +42,13 @@ void sp__mailbox_end(struct sp__mailbox *mb)
 }
 
 /// Takes the first who waits out of a list, with this result. Nobody: no more.
-static struct sp__wake box_next(struct sp__mailbox *mb, struct sp__waiter **list)
+static struct sp__wake box_next(struct sp__mailbox *mb, struct sp__waiters *list)
 {
     struct sp__wake wake;
 
     (void)pthread_mutex_lock(&mb->lock);
-    if (*list != NULL) {
-        SP__CONTAINER(*list, struct sp__post_waiter, w)->rc = SP_ECLOSED;
+    if (list->head != NULL) {
+        SP__CONTAINER(list->head, struct sp__post_waiter, w)->rc = SP_ECLOSED;
     }
     wake = sp__waiter_pop(list);
     (void)pthread_mutex_unlock(&mb->lock);
@@ -59,7 +59,7 @@ static struct sp__wake box_next(struct sp__mailbox *mb, struct sp__waiter **list
 static void box_close(struct sp__mailbox *mb, bool drop)
 {
     struct sp__forward *forwards;
-    struct sp__waiter **lists[] = {&mb->takers, &mb->posters};
+    struct sp__waiters *lists[] = {&mb->takers, &mb->posters};
     sp_batch lost = {NULL, NULL, 0};
     bool empty;
 

@@ -18,7 +18,7 @@ static struct sp__wake tap_on_turn(struct sp__waiter *w)
 void sp__tap_init(struct sp__tap *tap, struct sp__sock *s, struct sp__actor *a,
                   void (*ready)(struct sp__event *ev), void (*destroy)(struct sp__object *obj))
 {
-    sp__object_init(&tap->obj, SP__KIND_NONE, destroy);
+    sp__object_init(&tap->obj, SP__KIND_TAP, destroy);
     sp__event_init(&tap->ready, a, &tap->obj, ready);
     tap->sock = s;
     tap->w = (struct sp__waiter){.ctx = &s->ctx, .ready = tap_on_turn};

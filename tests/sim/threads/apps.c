@@ -167,16 +167,16 @@ static void mailbox_scenario(void)
 
 /* ------------------------------------------------------------------ Actors */
 
-#define RING 4
+#define ROW 4
 
-struct ring_actor {
+struct row_actor {
     sp_actor id;
     int inside;
     bool inited;
 };
 
 static struct {
-    struct ring_actor a[RING];
+    struct row_actor a[ROW];
     unsigned n;
     unsigned fails; ///< one failure in so many messages; 0: none
     sp_socket s[2];
@@ -184,57 +184,58 @@ static struct {
     unsigned posted; ///< by threads
     unsigned ended;  ///< messages that went all the way
     unsigned failed;
-} ring;
+} row;
 
-static void ring_enter(struct ring_actor *a)
+static void row_enter(struct row_actor *a)
 {
     SIM_CHECK(__atomic_fetch_add(&a->inside, 1, __ATOMIC_RELAXED) == 0);
 }
 
-static void ring_leave(struct ring_actor *a)
+static void row_leave(struct row_actor *a)
 {
     SIM_CHECK(__atomic_fetch_sub(&a->inside, 1, __ATOMIC_RELAXED) == 1);
 }
 
-static int ring_init(sp_actor self, void *state)
+static int row_init(sp_actor self, void *state)
 {
-    struct ring_actor *a = state;
+    struct row_actor *a = state;
 
     (void)self;
-    ring_enter(a);
+    row_enter(a);
     SIM_CHECK(!a->inited);
-    a->inited = ring.fails == 0 || !sim_once_in(ring.fails);
-    ring_leave(a);
+    a->inited = row.fails == 0 || !sim_once_in(row.fails);
+    row_leave(a);
     return a->inited ? SP_OK : -1;
 }
 
-static void ring_fini(sp_actor self, void *state)
+static void row_fini(sp_actor self, void *state)
 {
-    struct ring_actor *a = state;
+    struct row_actor *a = state;
 
     (void)self;
-    ring_enter(a);
+    row_enter(a);
     SIM_CHECK(a->inited);
     a->inited = false;
-    ring_leave(a);
+    row_leave(a);
 }
 
-/// One message: on to the next actor, until it has no more hops. False: it is left.
-static bool ring_pass(struct ring_actor *a, sp_msg *m)
+/// One message: on to the next actor, until it has no more hops, or to a socket; never in a circle,
+/// where all could be full. False: it is left.
+static bool row_pass(struct row_actor *a, unsigned port, sp_msg *m)
 {
-    struct ring_actor *to = &ring.a[(size_t)(a - ring.a + 1) % ring.n];
+    struct row_actor *to = a + 1;
     uint32_t hops = apps_number(m);
     int rc;
 
-    if (hops == 0) {
-        __atomic_fetch_add(&ring.ended, 1, __ATOMIC_RELAXED);
+    if (hops == 0 || port == 1 || to == &row.a[row.n]) {
+        __atomic_fetch_add(&row.ended, 1, __ATOMIC_RELAXED);
         sp_msg_release(m);
         return true;
     }
     hops--;
     memcpy(sp_msg_data(m), &hops, sizeof(hops));
-    rc = ring.socket && hops % 2 == 0 ? sp_sendmsg(ring.s[0], m, SP_NONBLOCK)
-                                      : sp_actor_post(to->id, m, SP_NONBLOCK);
+    rc = row.socket && hops % 2 == 0 ? sp_sendmsg(row.s[0], m, SP_NONBLOCK)
+                                     : sp_actor_post(to->id, m, SP_NONBLOCK);
     if (rc == SP_EFULL || rc == SP_EAGAIN || rc == SP_ENOPEER) {
         hops++;
         memcpy(sp_msg_data(m), &hops, sizeof(hops));
@@ -247,55 +248,54 @@ static bool ring_pass(struct ring_actor *a, sp_msg *m)
     return true;
 }
 
-static int ring_on_message(sp_actor self, void *state, unsigned port, sp_batch *in)
+static int row_on_message(sp_actor self, void *state, unsigned port, sp_batch *in)
 {
-    struct ring_actor *a = state;
+    struct row_actor *a = state;
     int rc = 0;
 
-    (void)port;
-    ring_enter(a);
+    row_enter(a);
     SIM_CHECK(a->inited && sp_actor_self().id == self.id);
     for (sp_msg *m; rc == 0 && (m = sp_batch_pop(in)) != NULL;) {
-        if (ring.fails > 0 && sim_once_in(ring.fails)) {
+        if (row.fails > 0 && sim_once_in(row.fails)) {
             sp_msg_release(m);
-            __atomic_fetch_add(&ring.failed, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&row.failed, 1, __ATOMIC_RELAXED);
             rc = -1;
-        } else if (!ring_pass(a, m)) {
+        } else if (!row_pass(a, port, m)) {
             sp_batch_unpop(in, m);
             break;
         }
     }
-    ring_leave(a);
+    row_leave(a);
     return rc;
 }
 
-static void ring_on_any(sp_actor self, void *state, unsigned port)
+static void row_on_any(sp_actor self, void *state, unsigned port)
 {
     (void)self;
     (void)port;
-    ring_enter(state);
-    ring_leave(state);
+    row_enter(state);
+    row_leave(state);
 }
 
-static void ring_on_timer(sp_actor self, void *state, uint64_t cookie)
+static void row_on_timer(sp_actor self, void *state, uint64_t cookie)
 {
-    ring_enter(state);
+    row_enter(state);
     if (cookie > 0) {
         int rc = sp_actor_timer(self, (int)sim_pick(3), cookie - 1);
 
         SIM_CHECK(rc == SP_OK || closed_now(rc));
     }
-    ring_leave(state);
+    row_leave(state);
 }
 
-static void ring_spawn(unsigned i)
+static void row_spawn(unsigned i)
 {
     static const sp_actor_ops ops = {.size = sizeof(ops),
-                                     .init = ring_init,
-                                     .on_message = ring_on_message,
-                                     .on_writable = ring_on_any,
-                                     .on_timer = ring_on_timer,
-                                     .fini = ring_fini};
+                                     .init = row_init,
+                                     .on_message = row_on_message,
+                                     .on_writable = row_on_any,
+                                     .on_timer = row_on_timer,
+                                     .fini = row_fini};
     sp_actor_opts opts = {.size = sizeof(opts),
                           .capacity = 4 + sim_pick(4),
                           .restart_max = 1 + (unsigned)sim_pick(8),
@@ -303,37 +303,38 @@ static void ring_spawn(unsigned i)
     int rc;
 
     opts.flags = sim_once_in(5) ? SP_ACTOR_DEDICATED : 0;
-    rc = sp_actor_spawn(&ring.a[i].id, &ops, &ring.a[i], &opts);
+    rc = sp_actor_spawn(&row.a[i].id, &ops, &row.a[i], &opts);
     if (rc < 0 && opts.flags != 0) { // No thread for it can be started.
         opts.flags = 0;
-        rc = sp_actor_spawn(&ring.a[i].id, &ops, &ring.a[i], &opts);
+        rc = sp_actor_spawn(&row.a[i].id, &ops, &row.a[i], &opts);
     }
     SIM_CHECK(rc == SP_OK);
 }
 
-static void ring_post(void *arg)
+static void row_post(void *arg)
 {
     (void)arg;
     for (unsigned i = 1 + (unsigned)sim_pick(3); i > 0; i--) {
         sp_msg *m = apps_msg((uint32_t)sim_pick(8));
-        int rc = sp_actor_post(ring.a[sim_pick(ring.n)].id, m, sim_once_in(3) ? SP_NONBLOCK : 0);
+        int rc = sp_actor_post(row.a[sim_pick(row.n)].id, m,
+                               row.socket || sim_once_in(3) ? SP_NONBLOCK : 0);
 
         SIM_CHECK(rc == SP_OK || rc == SP_EFULL || closed_now(rc));
         if (rc == SP_OK) {
-            __atomic_fetch_add(&ring.posted, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&row.posted, 1, __ATOMIC_RELAXED);
         } else {
             sp_msg_release(m);
         }
         if (sim_once_in(4)) {
-            rc = sp_actor_timer(ring.a[sim_pick(ring.n)].id, (int)sim_pick(3), sim_pick(3));
+            rc = sp_actor_timer(row.a[sim_pick(row.n)].id, (int)sim_pick(3), sim_pick(3));
             SIM_CHECK(rc == SP_OK || closed_now(rc));
         }
     }
 }
 
-static void ring_stop(void *arg)
+static void row_stop(void *arg)
 {
-    struct ring_actor *a = arg;
+    struct row_actor *a = arg;
     int rc;
 
     sim_sleep((int64_t)sim_pick(60) * 1000);
@@ -342,39 +343,39 @@ static void ring_stop(void *arg)
     SIM_CHECK(rc != SP_OK || !a->inited); // fini has returned.
 }
 
-static void ring_attach(void *arg)
+static void row_attach(void *arg)
 {
-    sp_actor a = ring.a[sim_pick(ring.n)].id;
+    sp_actor a = row.a[sim_pick(row.n)].id;
 
     (void)arg;
     for (int i = (int)sim_pick(4); i > 0; i--) {
-        int rc = sp_actor_attach(a, ring.s[1], 1);
+        int rc = sp_actor_attach(a, row.s[1], 1);
 
         SIM_CHECK(rc == SP_OK || rc == SP_ESTATE || closed_now(rc));
         sim_sleep((int64_t)sim_pick(20) * 1000);
-        rc = sp_actor_detach(a, ring.s[1]);
+        rc = sp_actor_detach(a, row.s[1]);
         SIM_CHECK(rc == SP_OK || rc == SP_ESTATE || closed_now(rc));
     }
-    (void)!sp_actor_attach(a, ring.s[1], 1);
+    (void)!sp_actor_attach(a, row.s[1], 1);
 }
 
-static void ring_sockets(struct apps *apps)
+static void row_sockets(struct apps *apps)
 {
     const char *url = scenario_url(sim_once_in(2), 0);
 
-    ring.s[0] = scenario_open("pair");
-    ring.s[1] = scenario_open("pair");
-    SIM_CHECK(sp_listen(ring.s[0], url, NULL) == SP_OK);
-    SIM_CHECK(sp_dial(ring.s[1], url, NULL, 0) == SP_OK);
-    for (unsigned i = 0; i < ring.n; i++) {
-        int rc = sp_actor_attach(ring.a[i].id, ring.s[0], 0);
+    row.s[0] = scenario_open("pair");
+    row.s[1] = scenario_open("pair");
+    SIM_CHECK(sp_listen(row.s[0], url, NULL) == SP_OK);
+    SIM_CHECK(sp_dial(row.s[1], url, NULL, 0) == SP_OK);
+    for (unsigned i = 0; i < row.n; i++) {
+        int rc = sp_actor_attach(row.a[i].id, row.s[0], 0);
 
         if (rc == SP_OK) {
             break;
         }
         SIM_CHECK(closed_now(rc));
     }
-    apps_add(apps, ring_attach, NULL);
+    apps_add(apps, row_attach, NULL);
 }
 
 static void log_no_more(sp_log_level level, const char *id, const char *msg, void *arg)
@@ -385,7 +386,7 @@ static void log_no_more(sp_log_level level, const char *id, const char *msg, voi
     (void)arg;
 }
 
-/// Actors in a ring, with failures, stops, sockets and timers while threads post to them.
+/// Actors in a row, with failures, stops, sockets and timers while threads post to them.
 static void actors_scenario(void)
 {
     struct sp__app_stats gone;
@@ -394,21 +395,21 @@ static void actors_scenario(void)
     bool stops = sim_once_in(3);
 
     sp_log_set(SP_LOG_ERROR, log_no_more, NULL);
-    ring.n = 1 + (unsigned)sim_pick(RING);
-    ring.fails = sim_once_in(2) ? 3 + (unsigned)sim_pick(6) : 0;
+    row.n = 1 + (unsigned)sim_pick(ROW);
+    row.fails = sim_once_in(2) ? 3 + (unsigned)sim_pick(6) : 0;
     sim_patience(80);
-    for (unsigned i = 0; i < ring.n; i++) {
-        ring_spawn(i);
+    for (unsigned i = 0; i < row.n; i++) {
+        row_spawn(i);
     }
-    ring.socket = sim_once_in(2);
-    if (ring.socket) {
-        ring_sockets(&apps);
+    row.socket = sim_once_in(2);
+    if (row.socket) {
+        row_sockets(&apps);
     }
     for (unsigned i = 1 + (unsigned)sim_pick(3); i > 0; i--) {
-        apps_add(&apps, ring_post, NULL);
+        apps_add(&apps, row_post, NULL);
     }
     for (unsigned i = 0; stops && i < 2; i++) {
-        apps_add(&apps, ring_stop, &ring.a[sim_pick(ring.n)]);
+        apps_add(&apps, row_stop, &row.a[sim_pick(row.n)]);
     }
     if (sim_once_in(4)) {
         sim_sleep((int64_t)sim_pick(60) * 1000);
@@ -420,21 +421,21 @@ static void actors_scenario(void)
         }
         apps_join(&apps);
         scenario_settle(threads, 10);
-        if (!stops && ring.fails == 0 && !ring.socket) {
-            SIM_CHECK(ring.ended == ring.posted);
+        if (!stops && row.fails == 0 && !row.socket) {
+            SIM_CHECK(row.ended == row.posted);
         }
         scenario_stop();
     }
     sp__app_stats(NULL, &gone);
     SIM_CHECK(gone.posted == gone.handled + gone.failed + gone.closed);
-    SIM_CHECK(gone.failed == ring.failed);
-    for (unsigned i = 0; i < ring.n; i++) {
-        SIM_CHECK(!ring.a[i].inited);
+    SIM_CHECK(gone.failed == row.failed);
+    for (unsigned i = 0; i < row.n; i++) {
+        SIM_CHECK(!row.a[i].inited);
     }
 }
 
 const struct scenario scenarios_app[] = {
-    {"mailbox", mailbox_scenario},
-    {"actors", actors_scenario},
-    {NULL, NULL},
+    {"mailbox", mailbox_scenario, true},
+    {"actors", actors_scenario, true},
+    {NULL, NULL, false},
 };
