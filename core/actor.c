@@ -10,6 +10,7 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->link = NULL;
     a->owner = owner;
     a->user_code = user_code;
+    a->dedicated = false;
     a->hand = NULL;
     SP__TRACE(A0, a, owner);
 }

@@ -42,6 +42,7 @@ struct sp__actor {
     struct sp__object *owner; ///< held while not idle
     struct sp__node *hand;    ///< the owner's: what it was taken over with, oldest first
     bool user_code;           ///< calls the user: runs on workers only, never in place
+    bool dedicated;           ///< … on a thread of its own (app_thread.c); the owner's
 };
 
 #define SP__IDLE ((struct sp__node *)1)

@@ -295,6 +295,9 @@ static int rx_allowed(struct sp__ctx *c)
     if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
         return SP_ECLOSED;
     }
+    if (c->tap != NULL) {
+        return SP_ESTATE;
+    }
     if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0 && !c->asking) {
         return SP_ESTATE;
     }
@@ -381,8 +384,11 @@ static int recv_fail(struct sp__ctx *c, int err)
     case SP_ENOTSUP:
         return sp__fail(err, "receive: the protocol \"%s\" only sends", c->sock->protocol->name);
     case SP_ESTATE:
-        return sp__fail(err, "receive: \"%s\" has no question under way (send one first)",
-                        c->sock->protocol->name);
+        if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0 && c->tap == NULL) {
+            return sp__fail(err, "receive: \"%s\" has no question under way (send one first)",
+                            c->sock->protocol->name);
+        }
+        return sp__fail(err, "receive: what the socket receives goes to a mailbox or an actor");
     default:
         return err;
     }
@@ -572,6 +578,9 @@ bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake
     (void)pthread_mutex_lock(&c->rx->lock);
     w->left = true;
     queued = w->queued;
+    if (c->tap == w) {
+        c->tap = NULL;
+    }
     if (queued) {
         SP__TRACE(D11, c->rx, queued);
         sp__waiter_remove(&c->rx->receivers, w);
@@ -593,4 +602,71 @@ int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
     sp__ctx_unlock(c->rx);
     sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
     return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
+}
+
+/* ------------------------------------------------------------------ Taps */
+
+int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
+{
+    struct sp__wake wake = {NULL, NULL};
+    int rc = SP_OK;
+
+    if ((c->sock->ops->flags & SP_PROTO_NO_RECV) != 0) {
+        return SP_ENOTSUP;
+    }
+    do { // Who waits in vain from now on is told.
+        (void)pthread_mutex_lock(&c->lock);
+        if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+            rc = SP_ECLOSED;
+        } else if (c->tap != NULL && c->tap != w) {
+            rc = SP_ESTATE;
+        } else {
+            c->tap = w;
+            wake = sp__waiter_pop_of(&c->receivers, c);
+        }
+        (void)pthread_mutex_unlock(&c->lock);
+        sp__wake(wake);
+    } while (rc == SP_OK && sp__wakes(wake));
+    return rc;
+}
+
+/// Moves what is there, at most `max`; one at a time where an answer goes to the last one. Under
+/// the lock.
+static void tap_move(struct sp__ctx *c, sp_batch *out, size_t max)
+{
+    bool one = (c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0;
+
+    while (out->n < max && rx_first(c) != NULL) {
+        if (c->local.head->header_len == SP__MSG_FAILURE) {
+            (void)rx_take_failure(c); // A question without an answer: none comes.
+            continue;
+        }
+        sp_batch_push(out, rx_take(c));
+        if (one) {
+            break;
+        }
+    }
+}
+
+ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out, size_t max,
+                         struct sp__tap_turn *turn)
+{
+    size_t before = out->n;
+    bool waits;
+    bool gone;
+
+    (void)pthread_mutex_lock(&c->lock);
+    waits = w->queued;
+    gone = atomic_load_explicit(&c->closed, memory_order_relaxed) || c->tap != w;
+    while (!gone && out->n == before && !waits) {
+        tap_move(c, out, before + max);
+        waits = out->n == before && rx_join(c, w, false);
+        turn->joined = waits;
+    }
+    if (!waits) {
+        turn->next = rx_pass_on(c);
+        SP__TRACE(D15, c, sp__wake_id(turn->next));
+    }
+    sp__ctx_unlock(c);
+    return gone ? SP_ECLOSED : (ssize_t)(out->n - before);
 }

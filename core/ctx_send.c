@@ -4,6 +4,7 @@
 /// `credit` is 2 × credit, and 1 when somebody waits. Senders take by compare-and-swap; a grant
 /// that finds the mark wakes. A sender sets the mark, then looks at the credit again: either it
 /// sees the grant, or the grant sees the mark.
+#include "app.h"
 #include "cork.h"
 #include "ctx.h"
 #include "error.h"
@@ -309,6 +310,9 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
         if (sp__uncork()) {
             continue; // What was corked may give its credit back here and now.
         }
+        if (timeout == 0 && sp__app_wants_credit(c->sock)) {
+            continue; // It came meanwhile.
+        }
         if (timeout == 0) {
             return c->sock->ops->window != SP_WINDOW_OPEN &&
                            atomic_load_explicit(&c->sock->peers, memory_order_relaxed) == 0
@@ -443,6 +447,39 @@ bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w)
     (void)pthread_mutex_unlock(&c->lock);
     return queued && credit_leave(c, w);
 }
+
+/* ------------------------------------------------------------------ Actors of applications */
+
+bool sp__ctx_send_tell(struct sp__ctx *c, struct sp__waiter *w)
+{
+    switch (credit_join(c, w, false)) {
+    case JOIN_CREDIT:
+        return credit_leave(c, w);
+    case JOIN_CLOSED:
+        return true; // The caller looks, and finds it closed.
+    default:
+        return false;
+    }
+}
+
+struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
+{
+    struct sp__wake wake = {NULL, NULL};
+
+    (void)pthread_mutex_lock(&c->lock);
+    if (atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1 > 0) {
+        wake = sp__waiter_pop(&c->senders);
+        SP__TRACE(E6, c, sp__wake_id(wake));
+    }
+    if (c->senders.head == NULL) {
+        (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
+        SP__TRACE(E7, c, 0);
+    }
+    (void)pthread_mutex_unlock(&c->lock);
+    return wake;
+}
+
+/* ------------------------------------------------------------------ The socket's actor */
 
 /// Messages from senders, on the socket's actor.
 void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)

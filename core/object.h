@@ -25,7 +25,8 @@ enum sp__kind {
     SP__KIND_PIPE,
     SP__KIND_SCOPE,
     SP__KIND_MAILBOX,
-    SP__KIND_ACTOR
+    SP__KIND_ACTOR,
+    SP__KIND_TAP ///< has no handle (tap.h)
 };
 
 struct sp__object {

@@ -3,6 +3,7 @@
 /// are tables; values are single 64-bit fields that are stored and loaded relaxed (an option orders
 /// nothing), texts are under the socket's lock.
 #include "error.h"
+#include "mailbox.h"
 #include "socket.h"
 
 #include <sp/sp.h>
@@ -254,7 +255,12 @@ static int set_int(const struct target *t, const char *name, int64_t value)
 int sp_set_int(uint64_t id, const char *name, int64_t value)
 {
     struct target t;
-    int rc = target_enter(id, name, &t);
+    int rc;
+
+    if (id >> 56 == SP__KIND_MAILBOX && name != NULL) {
+        return sp__mailbox_int(id, name, &value, NULL);
+    }
+    rc = target_enter(id, name, &t);
 
     if (rc != SP_OK) {
         return rc;
@@ -313,7 +319,12 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
 int sp_get_int(uint64_t id, const char *name, int64_t *value)
 {
     struct target t;
-    int rc = target_enter(id, name, &t);
+    int rc;
+
+    if (id >> 56 == SP__KIND_MAILBOX && name != NULL && value != NULL) {
+        return sp__mailbox_int(id, name, NULL, value);
+    }
+    rc = target_enter(id, name, &t);
 
     if (rc != SP_OK) {
         return rc;

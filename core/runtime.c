@@ -2,9 +2,11 @@
 /// The runtime: implicit start, settings, the end, and the fork rule. [any]
 #include "runtime.h"
 
+#include "app.h"
 #include "config.h"
 #include "error.h"
 #include "log.h"
+#include "mailbox.h"
 #include "op.h"
 #include "platform.h"
 #include "poll.h"
@@ -197,6 +199,8 @@ static void runtime_close_all(void)
 
     sp__scopes_close();
     sp__ops_close();
+    sp__apps_close();
+    sp__mailboxes_close();
 
     for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
         struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
@@ -223,7 +227,7 @@ void sp_fini(void)
     if (sp__forked() || !atomic_load_explicit(&runtime.started, memory_order_acquire)) {
         return;
     }
-    if (!sp__may_block()) {
+    if (!sp__may_block() || sp__app_self() != NULL) {
         sp__log(SP_LOG_ERROR, "sp_fini", "called in a callback: ignored");
         return;
     }
@@ -243,6 +247,7 @@ void sp_fini(void)
             sp__sched_rouse(); // Threads in sp_run_once shall leave.
             sp__polls_rouse();
         }
+        sp__app_threads_join();
         sp__sched_stop();
         sp__handles_reset();
         sp__pool_flush(sp__self());

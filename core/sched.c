@@ -3,6 +3,7 @@
 /// for what a thread may not or shall not run itself. [any]
 #include "sched.h"
 
+#include "app.h"
 #include "platform.h"
 #include "sched_state.h"
 #include "timer.h"
@@ -212,7 +213,9 @@ void sp__schedule(struct sp__actor *a)
 {
     struct sp__thread *t = sp__self();
 
-    if (t == NULL || (a->user_code && !(t->running && t->worker))) {
+    if (a->dedicated) {
+        sp__app_thread_schedule(a);
+    } else if (t == NULL || (a->user_code && !(t->running && t->worker))) {
         a->link = NULL;
         shared_push(a);
     } else {

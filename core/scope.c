@@ -93,6 +93,11 @@ int64_t sp__scope_deadline(void)
     return s != NULL ? s->deadline : SP__NEVER;
 }
 
+static enum sp__kind scope_kind(uint64_t id)
+{
+    return (enum sp__kind)(id >> 56);
+}
+
 int sp_sendmsg_in(sp_scope scope, uint64_t id, sp_msg *m)
 {
     int rc = m != NULL ? sp__scope_begin(scope) : sp__fail(SP_EINVAL, "send: the message is NULL");
@@ -101,10 +106,19 @@ int sp_sendmsg_in(sp_scope scope, uint64_t id, sp_msg *m)
     if (rc < 0) {
         return rc;
     }
-    rc = sp__ctx_enter(id, &c);
-    if (rc == SP_OK) {
-        rc = sp__ctx_send(c, &m, 1, sp__option(&c->opt.send_timeout));
-        sp__leave();
+    switch (scope_kind(id)) {
+    case SP__KIND_MAILBOX:
+        rc = sp_mailbox_post((sp_mailbox){id}, m, 0);
+        break;
+    case SP__KIND_ACTOR:
+        rc = sp_actor_post((sp_actor){id}, m, 0);
+        break;
+    default:
+        rc = sp__ctx_enter(id, &c);
+        if (rc == SP_OK) {
+            rc = sp__ctx_send(c, &m, 1, sp__option(&c->opt.send_timeout));
+            sp__leave();
+        }
     }
     sp__scope_end();
     return rc < 0 ? rc : SP_OK;
@@ -119,10 +133,14 @@ int sp_recvmsg_in(sp_scope scope, uint64_t id, sp_msg **m)
     if (rc < 0) {
         return rc;
     }
-    rc = sp__ctx_enter(id, &c);
-    if (rc == SP_OK) {
-        rc = sp__ctx_recv(c, m, 1, sp__option(&c->opt.recv_timeout));
-        sp__leave();
+    if (scope_kind(id) == SP__KIND_MAILBOX) {
+        rc = sp_mailbox_take((sp_mailbox){id}, m, 0);
+    } else {
+        rc = sp__ctx_enter(id, &c);
+        if (rc == SP_OK) {
+            rc = sp__ctx_recv(c, m, 1, sp__option(&c->opt.recv_timeout));
+            sp__leave();
+        }
     }
     sp__scope_end();
     return rc < 0 ? rc : SP_OK;

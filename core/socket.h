@@ -97,8 +97,9 @@ struct sp__ctx {
     sp_batch trash; ///< dropped under the lock, to be released after it
     struct sp__waiters receivers;
     struct sp__waiters senders;
-    atomic_bool closed; ///< written under the lock
-    bool may_reply;     ///< SP_PROTO_REPLIES: a request was received and not answered
+    atomic_bool closed;     ///< written under the lock
+    struct sp__waiter *tap; ///< who alone receives (tap.h); NULL: whoever wants to
+    bool may_reply;         ///< SP_PROTO_REPLIES: a request was received and not answered
     uint32_t reply_len;
     uint32_t reply_peer;
     unsigned char reply_header[SP_HEADER_MAX];
@@ -132,6 +133,19 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
 /// ends it. `next` is to be woken.
 bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w);
 bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake *next);
+
+/// Makes a waiter the only one who receives, until it leaves, and takes what is there, see tap.h.
+int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w);
+struct sp__tap_turn {
+    struct sp__wake next; ///< who else is to be woken
+    bool joined;          ///< it is in the list from now on
+};
+ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out, size_t max,
+                         struct sp__tap_turn *turn);
+/// Tells a waiter, once, when there is credit again. True: there is already, and it does not wait.
+/// Its `ready` returns sp__ctx_send_pass: others may use the credit.
+bool sp__ctx_send_tell(struct sp__ctx *c, struct sp__waiter *w);
+struct sp__wake sp__ctx_send_pass(struct sp__ctx *c);
 
 /// No more sending and receiving: everybody who waits returns SP_ECLOSED. [any]
 void sp__ctx_shut(struct sp__ctx *c);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /// Statistics as a JSON tree. Reads single counters of running actors (relaxed) and lists under the
 /// sockets' locks, so it never stops anybody; exact at rest.
+#include "app.h"
 #include "error.h"
 #include "json.h"
+#include "mailbox.h"
 #include "platform.h"
 #include "pool.h"
 #include "runtime.h"
@@ -172,6 +174,65 @@ static void add_sock(struct sp__json *o, struct sp__sock *s)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/// posted = taken + dropped + queued. NULL: all that are gone.
+static void add_mailbox(struct sp__json *o, struct sp__mailbox *mb)
+{
+    struct sp__mailbox_stats s;
+
+    sp__mailbox_stats(mb, &s);
+    if (mb != NULL) {
+        add_id(o, mb->obj.id);
+        add(o, "capacity", s.capacity);
+        add(o, "queued", s.queued);
+    }
+    add(o, "posted", s.posted);
+    add(o, "taken", s.taken);
+    add(o, "full", s.refused);
+    add(sp__json_add_object(o, "drops"), "closed", s.dropped);
+}
+
+/// posted = handled + dropped + queued; `received` of these came from sockets.
+static void add_app(struct sp__json *o, struct sp__app *app)
+{
+    struct sp__app_stats s;
+    struct sp__json *drops;
+
+    sp__app_stats(app, &s);
+    if (app != NULL) {
+        add_id(o, app->obj.id);
+        add(o, "capacity", s.capacity);
+        add(o, "queued", s.queued);
+    } else {
+        add(o, "given_up", s.stopped);
+    }
+    add(o, "posted", s.posted);
+    add(o, "received", s.received);
+    add(o, "handled", s.handled);
+    add(o, "full", s.refused);
+    add(o, "restarts", s.restarts);
+    drops = sp__json_add_object(o, "drops");
+    add(drops, "actor_failed", s.failed);
+    add(drops, "closed", s.closed);
+}
+
+static void add_mailboxes(struct sp__json *root)
+{
+    struct sp__json *list = sp__json_add_array(root, "mailboxes");
+    struct sp__object *obj;
+
+    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_MAILBOX, &at)) != NULL;) {
+        add_mailbox(sp__json_array_object(list), SP__CONTAINER(obj, struct sp__mailbox, obj));
+        sp__drop(obj);
+    }
+    add_mailbox(sp__json_add_object(root, "mailboxes_closed"), NULL);
+    list = sp__json_add_array(root, "actors");
+    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_ACTOR, &at)) != NULL;) {
+        add_app(sp__json_array_object(list), SP__CONTAINER(obj, struct sp__app, obj));
+        sp__drop(obj);
+    }
+    add_app(sp__json_add_object(root, "actors_stopped"), NULL);
+}
+
 static void add_runtime(struct sp__json *o)
 {
     struct sp__sched_stats sched;
@@ -214,6 +275,14 @@ static void add_all(struct sp__json *root)
         add_sock(sp__json_array_object(list), SP__CONTAINER(obj, struct sp__sock, obj));
         sp__drop(obj);
     }
+    add_mailboxes(root);
+}
+
+static void add_ep_locked(struct sp__json *o, struct sp__ep *ep)
+{
+    (void)pthread_mutex_lock(&ep->sock->lock);
+    add_ep(o, ep);
+    (void)pthread_mutex_unlock(&ep->sock->lock);
 }
 
 static int stats_of(uint64_t id, struct sp__json *root)
@@ -224,19 +293,29 @@ static int stats_of(uint64_t id, struct sp__json *root)
     if (rc < 0) {
         return rc;
     }
-    if (sp__ctx_of(obj) != NULL) {
+    switch (obj->kind) {
+    case SP__KIND_SOCKET:
+    case SP__KIND_CTX:
         add_sock(root, sp__ctx_of(obj)->sock);
-    } else if (obj->kind == SP__KIND_PIPE) {
+        break;
+    case SP__KIND_PIPE:
         add_pipe(root, SP__CONTAINER(obj, struct sp__pipe, obj));
-    } else {
-        struct sp__ep *ep = SP__CONTAINER(obj, struct sp__ep, obj);
-
-        (void)pthread_mutex_lock(&ep->sock->lock);
-        add_ep(root, ep);
-        (void)pthread_mutex_unlock(&ep->sock->lock);
+        break;
+    case SP__KIND_DIALER:
+    case SP__KIND_LISTENER:
+        add_ep_locked(root, SP__CONTAINER(obj, struct sp__ep, obj));
+        break;
+    case SP__KIND_MAILBOX:
+        add_mailbox(root, SP__CONTAINER(obj, struct sp__mailbox, obj));
+        break;
+    case SP__KIND_ACTOR:
+        add_app(root, SP__CONTAINER(obj, struct sp__app, obj));
+        break;
+    default:
+        rc = sp__fail(SP_EINVAL, "statistics: this kind of handle has none");
     }
     sp__leave();
-    return SP_OK;
+    return rc;
 }
 
 int sp_stats(uint64_t id, char **json)

@@ -14,6 +14,7 @@
 #define SP__HAZARDS 4
 
 struct sp__actor;
+struct sp__app;
 struct sp__scope;
 struct sp__worker;
 
@@ -37,6 +38,7 @@ struct sp__thread {
     struct sp__fds *fds; ///< what its call waits for, too; NULL: nothing
     bool in_user;        ///< inside a user's callback: blocking calls give SP_ESTATE
     bool worker;         ///< a thread of the library
+    struct sp__app *app; ///< the application's actor whose handler it is in; NULL: none
     unsigned depth;      ///< hazards in use
     unsigned turn;       ///< turns of the run loop, for fairness
     void *scratch;       ///< 64 KiB, made when first wanted

@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <sp/batch.h>
 #include <sp/types.h>
 
 #ifdef __cplusplus
@@ -51,69 +52,6 @@ struct sp_msg {
                              ///< of the header
     unsigned char header[SP_HEADER_MAX];
 };
-
-/// A queue of messages; whoever holds the batch owns them.
-typedef struct sp_batch {
-    sp_msg *head;
-    sp_msg *tail;
-    size_t n;
-} sp_batch;
-
-static inline void sp_batch_push(sp_batch *b, sp_msg *m)
-{
-    m->next = NULL;
-    if (b->tail != NULL) {
-        b->tail->next = m;
-    } else {
-        b->head = m;
-    }
-    b->tail = m;
-    b->n++;
-}
-
-static inline sp_msg *sp_batch_pop(sp_batch *b)
-{
-    sp_msg *m = b->head;
-
-    if (m != NULL) {
-        b->head = m->next;
-        if (b->head == NULL) {
-            b->tail = NULL;
-        }
-        b->n--;
-        m->next = NULL;
-    }
-    return m;
-}
-
-/// Puts a message back in front.
-static inline void sp_batch_unpop(sp_batch *b, sp_msg *m)
-{
-    m->next = b->head;
-    b->head = m;
-    if (b->tail == NULL) {
-        b->tail = m;
-    }
-    b->n++;
-}
-
-/// Moves all of `from` to the end of `b`.
-static inline void sp_batch_join(sp_batch *b, sp_batch *from)
-{
-    if (from->head == NULL) {
-        return;
-    }
-    if (b->tail != NULL) {
-        b->tail->next = from->head;
-    } else {
-        b->head = from->head;
-    }
-    b->tail = from->tail;
-    b->n += from->n;
-    from->head = NULL;
-    from->tail = NULL;
-    from->n = 0;
-}
 
 static inline uint32_t sp_load_u32(const unsigned char *p)
 {

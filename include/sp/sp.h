@@ -21,6 +21,7 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include <sp/batch.h>
 #include <sp/types.h>
 
 #ifdef __cplusplus
@@ -261,7 +262,8 @@ SP_API int sp_scope_cancel(sp_scope scope);
 SP_API int sp_scope_close(sp_scope scope);
 
 /// As sp_sendmsg, sp_recvmsg (on a socket or a context) and sp_dialer_start, at most until the
-/// scope is over: SP_ECANCELED, SP_ETIMEDOUT. The object's own time-outs hold too. Block.
+/// scope is over: SP_ECANCELED, SP_ETIMEDOUT. The object's own time-outs hold too. With a mailbox
+/// they are sp_mailbox_post and sp_mailbox_take, with an actor sending is sp_actor_post. Block.
 SP_NODISCARD SP_API int sp_sendmsg_in(sp_scope scope, uint64_t id, sp_msg *m);
 SP_NODISCARD SP_API int sp_recvmsg_in(sp_scope scope, uint64_t id, sp_msg **m);
 SP_NODISCARD SP_API int sp_dial_in(sp_scope scope, sp_dialer d);
@@ -309,6 +311,116 @@ SP_NODISCARD SP_API int sp_poll(sp_pollitem *items, size_t n, int timeout_ms);
 /// anything else. It is closed by sp_fini. SP_ESTATE: the library has threads of its own. Any
 /// thread. Does not block.
 SP_NODISCARD SP_API int sp_fd(uint64_t id, int event);
+
+/* ------------------------------------------------------------------ Mailboxes */
+
+/// Opens a mailbox: a queue of at most `capacity` messages (at least 1) for any number of threads
+/// and actors on both sides, first in, first out. SP_EINVAL, SP_ENOMEM. Does not block.
+SP_NODISCARD SP_API int sp_mailbox_open(sp_mailbox *mb, size_t capacity);
+
+/// Posts a message, waiting while the mailbox is full; who waits longest is served first. The
+/// mailbox takes `m` over only when this returns 0; on an error it is still the caller's: SP_EFULL
+/// (SP_NONBLOCK, or the option "send-timeout" is 0), SP_ETIMEDOUT ("send-timeout"), SP_ECLOSED.
+/// Where it would have to wait in a callback: SP_ESTATE. In an actor that SP_EFULL is told of,
+/// on_writable follows (SP_PORT_NONE). Blocks.
+SP_NODISCARD SP_API int sp_mailbox_post(sp_mailbox mb, sp_msg *m, int flags);
+
+/// Takes the oldest message, waiting while there is none; `*m` is the caller's. SP_EAGAIN
+/// (SP_NONBLOCK, or "recv-timeout" is 0), SP_ETIMEDOUT ("recv-timeout"), SP_ECLOSED: closed, and
+/// nothing is left; SP_ESTATE as above. Blocks.
+SP_NODISCARD SP_API int sp_mailbox_take(sp_mailbox mb, sp_msg **m, int flags);
+
+/// Closes a mailbox for posting: whoever waits returns SP_ECLOSED, posts give SP_ECLOSED from now
+/// on, and sockets that are forwarded to it can be received from again. What is in it can still be
+/// taken; with the last message the handle ends. Closing it again drops what is left (counted as
+/// drops.closed), as sp_fini does. Does not block.
+SP_API int sp_mailbox_close(sp_mailbox mb);
+
+/// From now on what `from` receives goes to the mailbox, until either is closed. A full mailbox
+/// stops the receiving, as if nobody received; nothing is lost. Several sockets may go to one
+/// mailbox. Receiving from the socket by any other way then gives SP_ESTATE, also to those who
+/// wait; contexts opened with sp_ctx_open are not concerned. Where an answer goes to the last
+/// message received ("rep", "respondent"), forward a raw socket instead. SP_ESTATE: it is forwarded
+/// or attached already; SP_ENOTSUP: its protocol only sends. Does not block.
+SP_NODISCARD SP_API int sp_forward(sp_socket from, sp_mailbox to);
+
+/* ------------------------------------------------------------------ Actors */
+
+/// What an actor does: functions that are called one at a time, on changing threads of the library
+/// (with "threads" = 0: in sp_run_once and in blocking calls), never inside another call of the
+/// library, never under a lock. In them calls that would have to wait give SP_ESTATE, unless the
+/// actor has a thread of its own (SP_ACTOR_DEDICATED). All but on_message may be NULL.
+typedef struct sp_actor_ops {
+    size_t size; ///< sizeof(sp_actor_ops), set by the caller
+    /// First, and again after a failure. Negative: a failure; then fini is not called.
+    int (*init)(sp_actor self, void *state);
+    /// Messages came: those posted have port 0, those of a socket the port at which it is
+    /// attached. Take them with sp_batch_pop, oldest first; what is taken is the actor's. What is
+    /// left stays in the actor's queue, against its capacity, and is offered again with whatever
+    /// happens next: messages, on_writable, a timer. Negative: a failure; the message that was
+    /// taken last (it is still the actor's) counts as actor_failed; when none was taken, the first
+    /// one is released and counts as that.
+    int (*on_message)(sp_actor self, void *state, unsigned port, sp_batch *in);
+    /// The socket attached at `port` may take messages again, after SP_EAGAIN or SP_ENOPEER; with
+    /// SP_PORT_NONE: a mailbox or an actor may, after SP_EFULL. What is left is offered after it.
+    void (*on_writable)(sp_actor self, void *state, unsigned port);
+    /// A timer is due.
+    void (*on_timer)(sp_actor self, void *state, uint64_t cookie);
+    /// Last; after it `state` is not used any more. Also after a failure, before init.
+    void (*fini)(sp_actor self, void *state);
+} sp_actor_ops;
+
+/// The port of on_writable when it is about a mailbox or an actor.
+#define SP_PORT_NONE (~0U)
+
+/// Flag of an actor: a thread of its own, on which it may call what blocks.
+#define SP_ACTOR_DEDICATED 1U
+
+typedef struct sp_actor_opts {
+    size_t size;          ///< sizeof(sp_actor_opts), set by the caller
+    size_t capacity;      ///< messages posted and not taken; 0: 256
+    unsigned restart_max; ///< restarts within restart_ms, at most 10000; 0: a failure stops it
+    unsigned restart_ms;  ///< 0: in its whole life
+    unsigned flags;       ///< SP_ACTOR_…
+} sp_actor_opts;
+
+/// Starts an actor; `ops` is copied, `opts` may be NULL (all 0). init is called soon, not inside
+/// this call. One that failed more often than its policy allows is stopped: that is logged and
+/// counted, and its handle gives SP_ECLOSED. SP_EINVAL, SP_ENOMEM, SP_ENOTSUP: no thread for it
+/// can be started; -EAGAIN. Does not block.
+SP_NODISCARD SP_API int sp_actor_spawn(sp_actor *a, const sp_actor_ops *ops, void *state,
+                                       const sp_actor_opts *opts);
+
+/// Posts a message to an actor, in the order of the calls. It takes `m` over only when this returns
+/// 0. While it is full a thread of the application waits, unless SP_NONBLOCK; in a callback, as in
+/// another actor, it never waits: SP_EFULL, and on_writable follows (SP_PORT_NONE). SP_ECLOSED.
+/// Blocks.
+SP_NODISCARD SP_API int sp_actor_post(sp_actor a, sp_msg *m, int flags);
+
+/// What a socket receives goes to on_message with this port number (any but SP_PORT_NONE), 64 at a
+/// time, and only while nothing of it is left in the actor: so the socket's "recv-buffer" bounds
+/// it. With "rep" and "respondent" one message at a time, to be answered inside on_message. The
+/// actor sends on the socket with SP_NONBLOCK. A question of a "req" that ends without an answer is
+/// not reported. Ends when either is closed. SP_ESTATE: it is attached or forwarded already, as
+/// receiving from it otherwise is from now on. Does not block.
+SP_NODISCARD SP_API int sp_actor_attach(sp_actor a, sp_socket s, unsigned port);
+
+/// The opposite: from now on it can be received from otherwise. What the actor was given is still
+/// offered to it. SP_ESTATE: it is not attached to this actor. Does not block.
+SP_API int sp_actor_detach(sp_actor a, sp_socket s);
+
+/// The actor whose function the calling thread is in; id 0: none.
+SP_API sp_actor sp_actor_self(void);
+
+/// Calls on_timer, once, after `ms` milliseconds. A timer of the same cookie that is not due yet is
+/// replaced; `ms` -1 only cancels it. A failure cancels all. SP_ENOMEM, SP_ECLOSED. Does not block.
+SP_NODISCARD SP_API int sp_actor_timer(sp_actor a, int ms, uint64_t cookie);
+
+/// Stops an actor. What was posted before is offered to it once more; what is left then is dropped
+/// and counted (drops.closed); then fini is called. When this returns outside callbacks, fini has
+/// returned. In a callback it does not wait, so an actor may stop itself. SP_ECLOSED: it is stopped
+/// already. Blocks.
+SP_API int sp_actor_stop(sp_actor a);
 
 /* ------------------------------------------------------------------ Options */
 
