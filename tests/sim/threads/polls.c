@@ -296,7 +296,7 @@ static void server_scenario(void)
 }
 
 const struct scenario scenarios_poll[] = {
-    {"poll", polls_scenario},
-    {"serve", server_scenario},
-    {NULL, NULL},
+    {"poll", polls_scenario, true},
+    {"serve", server_scenario, true},
+    {NULL, NULL, false},
 };
