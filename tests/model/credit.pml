@@ -10,7 +10,7 @@
  *
  * map: E1 core/ctx_send.c credit_take `if (now >> 1 <= 0) {`
  * map: E2 core/ctx_send.c credit_take `now - 2 * (int64_t)cost`
- * map: E3 core/ctx_send.c sp__ctx_grant `atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst)`
+ * map: E3 core/ctx_send.c credit_give `atomic_fetch_add_explicit(&c->credit, 2 * credit, memory_order_seq_cst)`
  * map: E4 core/ctx_send.c sp__ctx_grant `if ((before & 1) != 0 && (before >> 1) + credit > 0) {`
  * map: E5 core/ctx_send.c credit_wake `int64_t n = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;`
  * map: E6 core/ctx_send.c credit_wake `wake = n > 0 ? sp__waiter_pop(&c->senders)`

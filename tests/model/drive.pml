@@ -15,13 +15,13 @@
  * map: C5 core/sched_state.h sp__poller_take `if (sp__sched.poller_busy) {`
  * map: C6 core/idle.c idle_sleep `sp__sched.idle = t;`
  * map: C7 core/idle.c idle_sleep `if (t->idle) {`
- * map: C8 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, true, memory_order_seq_cst);`
+ * map: C8 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, SP__POLLING, memory_order_seq_cst);`
  * map: C9 core/poller.c poller_sleep `if (sp__platform->park(&t->parker, 0)) {`
  * map: C10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
- * map: C11 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, false, memory_order_relaxed);`
+ * map: C11 core/poller.c poller_sleep `atomic_store_explicit(&t->polling, SP__POLLING_NOT, memory_order_relaxed);`
  * map: C12 core/poller.c sp__poller_report `sp__sched.poller_busy = false;`
  * map: C13 core/thread.c sp__thread_wake `sp__platform->unpark(&t->parker);`
- * map: C14 core/thread.c sp__thread_wake `if (atomic_load_explicit(&t->polling, memory_order_seq_cst)) {`
+ * map: C14 core/thread.c sp__thread_wake `polling = atomic_load_explicit(&t->polling, memory_order_seq_cst);`
  * map: C15 core/sched.c sp__sched_alert `sp__sched.poller_asleep = false;`
  * map: C16 core/sched.c sp__run_here `sp__local_flush(t);`
  * map: C17 core/helper.c sp__wait `helper_pass_on();`

@@ -35,7 +35,7 @@
  * map: J5 core/helper.c helper_wait `if (poller && sp__sched.zombies != NULL) {`
  * map: J6 core/helper.c helper_wait `deadline = sp__poller_lie_down(deadline);`
  * map: J7 core/helper.c helper_wait `sp__sched.wanted = sp__sched.wanted || poll;`
- * map: J8 core/helper.c helper_wait `(void)sp__platform->park(&t->parker, deadline);`
+ * map: J8 core/helper.c helper_wait `(void)sp__thread_sleep(t, deadline);`
  * map: J9 core/poller.c poller_helped `sp__sched.helped = true;`
  * map: J10 core/poller.c poller_helped `if (sp__sched.guard == NULL || sp__sched.head != NULL) {`
  * map: J11 core/idle.c guard_take `bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);`

@@ -22,13 +22,13 @@
  * map: B7 core/worker.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
  * map: B8 core/sched.c sched_run_user `local_leave(t);`
  * map: B9 core/poller.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
- * map: B10 core/poller.c poller_sleep `n = sp__platform->poller_wait(ready, SP__POLL_MAX`
+ * map: B10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
  * map: B11 core/poller.c sp__poller_report `w->ready(w, ready[i].ready);`
  * map: B12 core/poller.c sp__poller_report `(void)sp__timers_fire(sp__now());`
  * map: B13 core/poller.c sp__poller_report `sp__sched.poller_asleep = false;`
  * map: B14 core/idle.c sp__idle `if (sp__sched.head != NULL || sp__sched.stop) {`
  * map: B15 core/poller.c sp__poller_lie_down `sp__sched.poller_asleep = true;`
- * map: B16 core/idle.c idle_sleep `(void)sp__platform->park(&t->parker, deadline);`
+ * map: B16 core/idle.c idle_sleep `(void)sp__thread_sleep(t, deadline);`
  * map: B17 core/poller.c sp__poller_glance `mine = sp__poller_take(t);`
  * map: B18 core/poller.c sp__poller_kick `late = sp__sched.poller_asleep && due < sp__sched.poller_until;`
  * map: B19 core/timer.c sp__timer_arm `heap_publish_next();`

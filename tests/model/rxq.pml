@@ -7,11 +7,11 @@
  *
  * Claim: no receiver sleeps for ever while there is a message; none is lost.
  *
- * map: D1 core/ctx_recv.c sp__ctx_publish `head = atomic_load_explicit(&c->rxq, memory_order_relaxed);`
- * map: D2 core/ctx_recv.c sp__ctx_publish `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest`
- * map: D3 core/ctx_recv.c sp__ctx_publish `if (head == RX_WAITING) {`
- * map: D4 core/ctx_recv.c sp__ctx_publish `wake = sp__waiter_pop(&c->receivers);`
- * map: D5 core/ctx_recv.c sp__ctx_publish `sp__wake(wake);`
+ * map: D1 core/ctx_recv.c rx_push `head = atomic_load_explicit(&c->rxq, memory_order_relaxed);`
+ * map: D2 core/ctx_recv.c rx_push `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest`
+ * map: D3 core/ctx_recv.c rx_push `return head == RX_WAITING;`
+ * map: D4 core/ctx_recv.c rx_wake `wake = sp__waiter_pop(&c->receivers);`
+ * map: D5 core/ctx_recv.c rx_wake `sp__wake(wake);`
  * map: D6 core/ctx_recv.c sp__ctx_pull `list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);`
  * map: D7 core/ctx_recv.c rx_wait `q->local.head == NULL && rx_allowed(c) == SP_OK`
  * map: D8 core/ctx_recv.c rx_join `sp__waiter_add(&q->receivers, w, first);`
@@ -21,7 +21,7 @@
  * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(q);`
  * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
  * map: D14 core/ctx_recv.c rx_pass_on `next = sp__waiter_pop(&c->receivers);`
- * map: D15 core/ctx_recv.c recv_take `struct sp__wake next = rx_pass_on(q);`
+ * map: D15 core/ctx_recv.c recv_take `next = rx_pass_on(q);`
  *
  * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
  * it did not, it would pass on; one of the two suffices (with both gone Spin finds the lost
