@@ -215,16 +215,14 @@ static int box_enter(sp_mailbox mb, struct sp__mailbox **out)
     return rc;
 }
 
-/// Before it waits, here and now. SP_OK: it is in the list.
-static int box_may_wait(int64_t timeout, int full)
+/// Whether it waits; else `rc` says why not.
+static bool box_may_wait(int64_t timeout, int *rc)
 {
     if (timeout == 0) {
-        return full;
+        return false;
     }
-    if (!sp__may_block()) {
-        return SP_ESTATE;
-    }
-    return sp__scope_over();
+    *rc = sp__may_block() ? sp__scope_over() : SP_ESTATE;
+    return *rc == SP_OK;
 }
 
 static int box_post_or_wait(struct sp__mailbox *mb, sp_msg *m, int64_t timeout)
@@ -233,23 +231,19 @@ static int box_post_or_wait(struct sp__mailbox *mb, sp_msg *m, int64_t timeout)
     struct wakes wakes = {.n = 0};
     int rc;
 
-    for (bool told = false;; told = true) {
+    do {
         (void)pthread_mutex_lock(&mb->lock);
         rc = box_post(mb, m, &wakes);
-        mb->refused += rc == SP_EFULL && timeout == 0;
-        if (rc == SP_EFULL && timeout != 0) {
-            // The lock is held: nothing that this asks takes another one.
-            rc = box_may_wait(timeout, SP_EFULL);
-            if (rc == SP_OK) {
-                return box_wait(mb, &mb->posters, &w, timeout);
-            }
+        // The lock is held: nothing that this asks takes another one.
+        if (rc == SP_EFULL && box_may_wait(timeout, &rc)) {
+            return box_wait(mb, &mb->posters, &w, timeout);
         }
         (void)pthread_mutex_unlock(&mb->lock);
-        if (rc != SP_EFULL || told || !sp__app_wants_room(&mb->obj)) {
-            break;
-        }
-    }
+    } while (rc == SP_EFULL && sp__app_wants_room(&mb->obj));
     wakes_do(&wakes);
+    if (rc == SP_EFULL) {
+        atomic_fetch_add_explicit(&mb->refused, 1, memory_order_relaxed);
+    }
     return rc;
 }
 
@@ -284,9 +278,9 @@ static int box_take_or_wait(struct sp__mailbox *mb, sp_msg **m, int64_t timeout)
     *m = box_take(mb, &wakes);
     last = mb->closed && mb->q.n == 0;
     if (*m == NULL) {
-        rc = mb->closed ? SP_ECLOSED : box_may_wait(timeout, SP_EAGAIN);
+        rc = mb->closed ? SP_ECLOSED : SP_EAGAIN;
     }
-    if (*m == NULL && rc == SP_OK) {
+    if (rc == SP_EAGAIN && box_may_wait(timeout, &rc)) {
         rc = box_wait(mb, &mb->takers, &w, timeout);
         *m = w.m;
         return rc;

@@ -32,9 +32,9 @@ struct sp__mailbox {
     bool closed;
     uint64_t posted;
     uint64_t taken;
-    uint64_t dropped;     ///< because it was closed
-    uint64_t refused;     ///< SP_EFULL
-    int64_t recv_timeout; ///< ms, as the next; single fields, relaxed
+    uint64_t dropped;         ///< because it was closed
+    _Atomic uint64_t refused; ///< SP_EFULL
+    int64_t recv_timeout;     ///< ms, as the next; single fields, relaxed
     int64_t send_timeout;
 };
 
