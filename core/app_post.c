@@ -83,25 +83,28 @@ static bool post_join(struct sp__app *app, struct sp__waiter *w)
     return waits;
 }
 
-/// Sleeps until there may be room. SP_ETIMEDOUT, SP_ECANCELED.
+/// Sleeps until there may be room. SP_ETIMEDOUT, SP_ECANCELED: it does not use what there may be.
 static int post_wait(struct sp__app *app, int64_t deadline)
 {
     struct sp__waiter w = {.thread = sp__self()};
-    int rc = sp__scope_over();
     bool late;
+    int rc;
 
-    if (rc < 0 || !post_join(app, &w)) {
-        return rc;
+    if (!post_join(app, &w)) {
+        return SP_OK;
     }
     late = !sp__wait(deadline, -1, false) && sp__now() >= deadline;
     (void)pthread_mutex_lock(&app->lock);
+    late = late && w.queued;
     if (w.queued) {
         sp__waiter_remove(&app->posters, &w);
-    } else {
-        late = false;
     }
     (void)pthread_mutex_unlock(&app->lock);
-    return late ? SP_ETIMEDOUT : SP_OK;
+    rc = late ? SP_ETIMEDOUT : sp__scope_over();
+    if (rc < 0) {
+        sp__wake(post_next(app, false)); // It may have been its turn.
+    }
+    return rc;
 }
 
 /* ------------------------------------------------------------------ Actors that are refused */
@@ -198,7 +201,7 @@ static int post_take_room(struct sp__app *app, int flags)
     bool wait = (flags & SP_NONBLOCK) == 0 && !t->running && !t->in_user;
     int rc = SP_OK;
 
-    for (bool told = false; rc == SP_OK;) {
+    while (rc == SP_OK) {
         if (atomic_load_explicit(&app->stopping, memory_order_relaxed)) {
             return SP_ECLOSED;
         }
@@ -207,11 +210,10 @@ static int post_take_room(struct sp__app *app, int flags)
         }
         if (wait) {
             rc = post_wait(app, sp__scope_deadline());
-        } else if (told || !sp__app_wants_room(&app->obj)) {
+        } else if (!sp__app_wants_room(&app->obj)) {
             atomic_fetch_add_explicit(&app->refused, 1, memory_order_relaxed);
             rc = SP_EFULL;
         }
-        told = true;
     }
     return rc;
 }

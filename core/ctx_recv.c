@@ -580,6 +580,7 @@ bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake
     queued = w->queued;
     if (c->tap == w) {
         c->tap = NULL;
+        rx_changed(c->rx);
     }
     if (queued) {
         SP__TRACE(D11, c->rx, queued);
@@ -622,6 +623,7 @@ int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
             rc = SP_ESTATE;
         } else {
             c->tap = w;
+            rx_changed(c); // Nobody else can receive.
             wake = sp__waiter_pop_of(&c->receivers, c);
         }
         (void)pthread_mutex_unlock(&c->lock);
@@ -663,6 +665,7 @@ ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out,
         waits = out->n == before && rx_join(c, w, false);
         turn->joined = waits;
     }
+    rx_changed(c);
     if (!waits) {
         turn->next = rx_pass_on(c);
         SP__TRACE(D15, c, sp__wake_id(turn->next));

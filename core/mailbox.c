@@ -20,6 +20,12 @@ static struct sp__post_waiter *post_waiter(struct sp__waiter *w)
 
 /* ------------------------------------------------------------------ Under the lock */
 
+void sp__mailbox_unlock(struct sp__mailbox *mb)
+{
+    sp__observers_changed(&mb->observers, SP_POLLIN | SP_POLLOUT);
+    (void)pthread_mutex_unlock(&mb->lock);
+}
+
 /// Whom to wake once the lock is gone. A waiter may be gone by then, its thread not.
 struct wakes {
     struct sp__wake list[2];
@@ -107,7 +113,7 @@ int sp__mailbox_feed(struct sp__mailbox *mb, sp_batch *in, struct sp__post_waite
             w->m = m;
             sp__waiter_add(&mb->posters, &w->w, false);
         }
-        (void)pthread_mutex_unlock(&mb->lock);
+        sp__mailbox_unlock(mb);
         wakes_do(&wakes);
         if (rc == SP_ECLOSED) {
             sp_batch_unpop(in, m);
@@ -125,7 +131,7 @@ bool sp__mailbox_tell(struct sp__mailbox *mb, struct sp__post_waiter *w)
     if (waits) {
         sp__waiter_add(&mb->posters, &w->w, false);
     }
-    (void)pthread_mutex_unlock(&mb->lock);
+    sp__mailbox_unlock(mb);
     return waits;
 }
 
@@ -135,18 +141,16 @@ struct sp__wake sp__mailbox_pass(struct sp__mailbox *mb)
 
     (void)pthread_mutex_lock(&mb->lock);
     box_refill(mb, &wakes);
-    (void)pthread_mutex_unlock(&mb->lock);
+    sp__mailbox_unlock(mb);
     return wakes.n > 0 ? wakes.list[0] : (struct sp__wake){NULL, NULL};
 }
 
 /* ------------------------------------------------------------------ Waiting */
 
-/// Whether what it waits for may come from descriptors; under the lock.
-static bool box_polls(const struct sp__mailbox *mb)
+bool sp__mailbox_polls(const struct sp__mailbox *mb)
 {
     for (const struct sp__forward *f = mb->forwards; f != NULL; f = f->next) {
-        if (atomic_load_explicit(&f->tap.sock->polls, memory_order_relaxed) &&
-            sp__option(&f->tap.sock->opt.in_place) != 0) {
+        if (sp__sock_polls(f->tap.sock)) {
             return true;
         }
     }
@@ -162,23 +166,23 @@ static int box_wait(struct sp__mailbox *mb, struct sp__waiters *list, struct sp_
 
     sp__waiter_add(list, &w->w, false);
     for (;;) {
-        bool polls = box_polls(mb);
+        bool polls = sp__mailbox_polls(mb);
         bool late;
         int rc;
 
-        (void)pthread_mutex_unlock(&mb->lock);
+        sp__mailbox_unlock(mb);
         late = !sp__wait(deadline, -1, polls) && sp__now() >= deadline;
         (void)pthread_mutex_lock(&mb->lock);
         if (!w->w.queued) {
             rc = w->rc;
-            (void)pthread_mutex_unlock(&mb->lock);
+            sp__mailbox_unlock(mb);
             return rc;
         }
         rc = sp__scope_over();
         rc = rc == SP_OK && late ? SP_ETIMEDOUT : rc;
         if (rc < 0) {
             sp__waiter_remove(list, &w->w);
-            (void)pthread_mutex_unlock(&mb->lock);
+            sp__mailbox_unlock(mb);
             return rc;
         }
     }
@@ -215,16 +219,14 @@ static int box_enter(sp_mailbox mb, struct sp__mailbox **out)
     return rc;
 }
 
-/// Before it waits, here and now. SP_OK: it is in the list.
-static int box_may_wait(int64_t timeout, int full)
+/// Whether it waits; else `rc` says why not.
+static bool box_may_wait(int64_t timeout, int *rc)
 {
     if (timeout == 0) {
-        return full;
+        return false;
     }
-    if (!sp__may_block()) {
-        return SP_ESTATE;
-    }
-    return sp__scope_over();
+    *rc = sp__may_block() ? sp__scope_over() : SP_ESTATE;
+    return *rc == SP_OK;
 }
 
 static int box_post_or_wait(struct sp__mailbox *mb, sp_msg *m, int64_t timeout)
@@ -233,23 +235,19 @@ static int box_post_or_wait(struct sp__mailbox *mb, sp_msg *m, int64_t timeout)
     struct wakes wakes = {.n = 0};
     int rc;
 
-    for (bool told = false;; told = true) {
+    do {
         (void)pthread_mutex_lock(&mb->lock);
         rc = box_post(mb, m, &wakes);
-        mb->refused += rc == SP_EFULL && timeout == 0;
-        if (rc == SP_EFULL && timeout != 0) {
-            // The lock is held: nothing that this asks takes another one.
-            rc = box_may_wait(timeout, SP_EFULL);
-            if (rc == SP_OK) {
-                return box_wait(mb, &mb->posters, &w, timeout);
-            }
+        // The lock is held: nothing that this asks takes another one.
+        if (rc == SP_EFULL && box_may_wait(timeout, &rc)) {
+            return box_wait(mb, &mb->posters, &w, timeout);
         }
-        (void)pthread_mutex_unlock(&mb->lock);
-        if (rc != SP_EFULL || told || !sp__app_wants_room(&mb->obj)) {
-            break;
-        }
-    }
+        sp__mailbox_unlock(mb);
+    } while (rc == SP_EFULL && sp__app_wants_room(&mb->obj));
     wakes_do(&wakes);
+    if (rc == SP_EFULL) {
+        atomic_fetch_add_explicit(&mb->refused, 1, memory_order_relaxed);
+    }
     return rc;
 }
 
@@ -284,14 +282,14 @@ static int box_take_or_wait(struct sp__mailbox *mb, sp_msg **m, int64_t timeout)
     *m = box_take(mb, &wakes);
     last = mb->closed && mb->q.n == 0;
     if (*m == NULL) {
-        rc = mb->closed ? SP_ECLOSED : box_may_wait(timeout, SP_EAGAIN);
+        rc = mb->closed ? SP_ECLOSED : SP_EAGAIN;
     }
-    if (*m == NULL && rc == SP_OK) {
+    if (rc == SP_EAGAIN && box_may_wait(timeout, &rc)) {
         rc = box_wait(mb, &mb->takers, &w, timeout);
         *m = w.m;
         return rc;
     }
-    (void)pthread_mutex_unlock(&mb->lock);
+    sp__mailbox_unlock(mb);
     wakes_do(&wakes);
     if (last) {
         sp__mailbox_end(mb);

@@ -6,6 +6,7 @@
 #define SP_CORE_MAILBOX_H
 
 #include "object.h"
+#include "observe.h"
 #include "waiter.h"
 
 #include <sp/plugin.h>
@@ -28,13 +29,14 @@ struct sp__mailbox {
     size_t capacity;
     struct sp__waiters posters; ///< only if the queue is full
     struct sp__waiters takers;  ///< only if it is empty
+    struct sp__observers observers;
     struct sp__forward *forwards;
     bool closed;
     uint64_t posted;
     uint64_t taken;
-    uint64_t dropped;     ///< because it was closed
-    uint64_t refused;     ///< SP_EFULL
-    int64_t recv_timeout; ///< ms, as the next; single fields, relaxed
+    uint64_t dropped;         ///< because it was closed
+    _Atomic uint64_t refused; ///< SP_EFULL
+    int64_t recv_timeout;     ///< ms, as the next; single fields, relaxed
     int64_t send_timeout;
 };
 
@@ -59,6 +61,13 @@ struct sp__wake sp__mailbox_pass(struct sp__mailbox *mb);
 void sp__mailbox_end(struct sp__mailbox *mb);
 /// Sets an option of a handle, or (`set` NULL) gets it.
 int sp__mailbox_int(uint64_t id, const char *name, const int64_t *set, int64_t *get);
+
+/// Under the lock, which it gives up, behind a change: who observes it is told.
+void sp__mailbox_unlock(struct sp__mailbox *mb);
+/// Whether what comes may come from descriptors; under the lock.
+bool sp__mailbox_polls(const struct sp__mailbox *mb);
+/// As what can be polled (poll.c).
+void sp__mailbox_pollable(struct sp__mailbox *mb, struct sp__pollable *p);
 
 /// sp_fini: closes all, and drops what is in them.
 void sp__mailboxes_close(void);

@@ -18,12 +18,63 @@ static struct {
     struct sp__mailbox_stats sum;
 } gone = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* ------------------------------------------------------------------ Polling */
+
+static void box_lock(void *of)
+{
+    struct sp__mailbox *mb = of;
+
+    (void)pthread_mutex_lock(&mb->lock);
+}
+
+static void box_unlock(void *of)
+{
+    struct sp__mailbox *mb = of;
+
+    (void)pthread_mutex_unlock(&mb->lock);
+}
+
+static short box_ready(void *of)
+{
+    const struct sp__mailbox *mb = of;
+    short in = mb->q.n > 0 ? SP_POLLIN : 0;
+
+    if (mb->closed) {
+        return (short)(SP_POLLHUP | in);
+    }
+    return (short)(in | (mb->q.n < mb->capacity ? SP_POLLOUT : 0));
+}
+
+static bool box_polls(const void *of)
+{
+    struct sp__mailbox *mb = (struct sp__mailbox *)(uintptr_t)of;
+    bool polls;
+
+    (void)pthread_mutex_lock(&mb->lock);
+    polls = sp__mailbox_polls(mb);
+    (void)pthread_mutex_unlock(&mb->lock);
+    return polls;
+}
+
+static const struct sp__pollable_ops box_pollable = {box_lock, box_unlock, box_ready, box_polls};
+
+void sp__mailbox_pollable(struct sp__mailbox *mb, struct sp__pollable *p)
+{
+    p->ops = &box_pollable;
+    p->observers = &mb->observers;
+    p->of = mb;
+    p->can = SP_POLLIN | SP_POLLOUT;
+}
+
 /* ------------------------------------------------------------------ The end */
 
 static void box_destroy(struct sp__object *obj)
 {
     struct sp__mailbox *mb = SP__CONTAINER(obj, struct sp__mailbox, obj);
+    struct sp__pollable p;
 
+    sp__mailbox_pollable(mb, &p);
+    sp__observers_close(&p);
     (void)pthread_mutex_lock(&gone.lock);
     gone.sum.posted += mb->posted;
     gone.sum.taken += mb->taken;
@@ -72,7 +123,7 @@ static void box_close(struct sp__mailbox *mb, bool drop)
     empty = mb->q.n == 0;
     forwards = mb->forwards;
     mb->forwards = NULL;
-    (void)pthread_mutex_unlock(&mb->lock);
+    sp__mailbox_unlock(mb);
     sp__forwards_end(forwards);
     for (unsigned i = 0; i < 2; i++) {
         struct sp__wake wake;

@@ -8,6 +8,7 @@
 
 #include "cork.h"
 #include "error.h"
+#include "mailbox.h"
 #include "object.h"
 #include "observe.h"
 #include "platform.h"
@@ -43,6 +44,10 @@ int sp__pollable(struct sp__object *obj, struct sp__pollable *p)
 {
     struct sp__ctx *c = sp__ctx_of(obj);
 
+    if (obj->kind == SP__KIND_MAILBOX) {
+        sp__mailbox_pollable(SP__CONTAINER(obj, struct sp__mailbox, obj), p);
+        return SP_OK;
+    }
     if (c == NULL) {
         return SP_EINVAL;
     }

@@ -282,7 +282,8 @@ SP_NODISCARD SP_API int sp_poll_in(sp_scope scope, sp_pollitem *items, size_t n)
 ///   answer is there; without a question it is not readable). SP_POLLOUT: a send would not wait (of
 ///   a REP: there is a request to answer). SP_POLLHUP: the handle is closed, before or while it
 ///   waits; calls on it give SP_ECLOSED. SP_POLLERR: no such handle, or of a kind that cannot be
-///   polled. The last two come without being asked for, and alone.
+///   polled. The last two come without being asked for, and alone, but for SP_POLLIN of a closed
+///   mailbox in which messages are left.
 /// - `id` 0: the descriptor `fd`, as poll(2) says: SP_POLLERR also when it is not open; a negative
 ///   one is passed over. It stays the caller's, and must stay open as long as the call waits.
 ///

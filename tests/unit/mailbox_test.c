@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <stdatomic.h>
+#include <poll.h>
 #include <string.h>
 
 static int start(void **state)
@@ -325,6 +326,123 @@ static void fini_wakes_and_drops(void **state)
     assert_int_equal(check_call_join(&t.call, CHECK_SOON), SP_ECLOSED);
     assert_int_equal(check_call_join(&p.call, CHECK_SOON), SP_ECLOSED);
     sp_msg_release(p.m);
+}
+
+/* ------------------------------------------------------------------ Polling */
+
+static short polled(sp_mailbox mb)
+{
+    sp_pollitem item = {.id = mb.id, .events = SP_POLLIN | SP_POLLOUT};
+    int n = sp_poll(&item, 1, 0);
+
+    assert_int_equal(n, item.revents != 0);
+    return item.revents;
+}
+
+static void polls_say_what_a_mailbox_is(void **state)
+{
+    sp_mailbox mb = box(2);
+
+    (void)state;
+    assert_int_equal(polled(mb), SP_POLLOUT);
+    post(mb, 1);
+    assert_int_equal(polled(mb), SP_POLLIN | SP_POLLOUT);
+    post(mb, 2);
+    assert_int_equal(polled(mb), SP_POLLIN);
+    take(mb, 1);
+    check_ok(sp_mailbox_close(mb));
+    assert_int_equal(polled(mb), SP_POLLIN | SP_POLLHUP);
+    take(mb, 2);
+    assert_int_equal(polled(mb), SP_POLLHUP);
+}
+
+static long call_poll(void *arg)
+{
+    struct one *o = arg;
+    sp_pollitem item = {.id = o->mb.id, .events = o->m == NULL ? SP_POLLIN : SP_POLLOUT};
+    int n = sp_poll(&item, 1, CHECK_SOON);
+
+    return n == 1 ? item.revents : n;
+}
+
+static void polls_wait_for_a_mailbox(void **state)
+{
+    struct one o = {.mb = box(1)};
+
+    (void)state;
+    check_call_start(&o.call, call_poll, &o);
+    assert_false(check_call_ended(&o.call, 20));
+    post(o.mb, 1);
+    assert_int_equal(check_call_join(&o.call, CHECK_SOON), SP_POLLIN);
+    o.m = number(2);
+    check_call_start(&o.call, call_poll, &o);
+    assert_false(check_call_ended(&o.call, 20));
+    take(o.mb, 1);
+    assert_int_equal(check_call_join(&o.call, CHECK_SOON), SP_POLLOUT);
+    post(o.mb, 3);
+    check_call_start(&o.call, call_poll, &o);
+    assert_false(check_call_ended(&o.call, 20));
+    check_ok(sp_mailbox_close(o.mb));
+    assert_int_equal(check_call_join(&o.call, CHECK_SOON), SP_POLLHUP);
+    take(o.mb, 3);
+    sp_msg_release(o.m);
+}
+
+static bool fd_ready(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 1;
+}
+
+static void descriptors_are_as_the_mailbox_is(void **state)
+{
+    sp_mailbox mb = box(1);
+    sp_socket a;
+    sp_socket b;
+    int in = sp_fd(mb.id, SP_POLLIN);
+    int out = sp_fd(mb.id, SP_POLLOUT);
+
+    (void)state;
+    assert_true(in >= 0 && out >= 0);
+    assert_true(!fd_ready(in) && fd_ready(out));
+    post(mb, 1);
+    assert_true(fd_ready(in) && !fd_ready(out));
+    take(mb, 1);
+    assert_true(!fd_ready(in) && fd_ready(out));
+    check_couple("tcp", "pair", "pair", &a, &b);
+    check_ok(sp_forward(b, mb));
+    check_ok(sp_sendmsg(a, number(4), 0));
+    check_until(fd_ready(in));
+    take(mb, 4);
+    assert_int_equal(fd_ready(in), false);
+    check_ok(sp_close(a));
+    check_ok(sp_close(b));
+    check_ok(sp_mailbox_close(mb));
+}
+
+static void a_forwarded_socket_is_not_readable(void **state)
+{
+    sp_mailbox mb = box(1);
+    sp_socket a;
+    sp_socket b;
+    sp_pollitem item;
+
+    (void)state;
+    check_couple("inproc", "pair", "pair", &a, &b);
+    check_ok(sp_forward(b, mb));
+    for (uint32_t i = 0; i < 5; i++) {
+        check_ok(sp_sendmsg(a, number(i), 0));
+    }
+    check_stat_is(b.id, "rx_delivered", 2);
+    item = (sp_pollitem){.id = b.id, .events = SP_POLLIN};
+    check_rc(0, sp_poll(&item, 1, 0));
+    check_ok(sp_mailbox_close(mb));
+    check_rc(1, sp_poll(&item, 1, CHECK_SOON));
+    assert_int_equal(item.revents, SP_POLLIN);
+    check_ok(sp_mailbox_close(mb));
+    check_ok(sp_close(a));
+    check_ok(sp_close(b));
 }
 
 /* ------------------------------------------------------------------ Many threads */
@@ -677,6 +795,10 @@ int main(void)
         both(a_scope_bounds_posts_and_takes),
         both(time_outs_are_options),
         both(fini_wakes_and_drops),
+        both(polls_say_what_a_mailbox_is),
+        both(polls_wait_for_a_mailbox),
+        both(descriptors_are_as_the_mailbox_is),
+        both(a_forwarded_socket_is_not_readable),
         both(each_producers_order_is_kept),
         both(many_consumers_get_each_message_once),
         both(forwarded_messages_arrive_in_order),

@@ -297,7 +297,7 @@ static void row_spawn(unsigned i)
                                      .on_timer = row_on_timer,
                                      .fini = row_fini};
     sp_actor_opts opts = {.size = sizeof(opts),
-                          .capacity = 4 + sim_pick(4),
+                          .capacity = 1 + sim_pick(3),
                           .restart_max = 1 + (unsigned)sim_pick(8),
                           .restart_ms = (unsigned)sim_pick(2) * 1000};
     int rc;
@@ -314,7 +314,7 @@ static void row_spawn(unsigned i)
 static void row_post(void *arg)
 {
     (void)arg;
-    for (unsigned i = 1 + (unsigned)sim_pick(3); i > 0; i--) {
+    for (unsigned i = 1 + (unsigned)sim_pick(8); i > 0; i--) {
         sp_msg *m = apps_msg((uint32_t)sim_pick(8));
         int rc = sp_actor_post(row.a[sim_pick(row.n)].id, m,
                                row.socket || sim_once_in(3) ? SP_NONBLOCK : 0);
