@@ -229,8 +229,10 @@ static void error_no_peer_when_not_waiting(void **state)
 
 static void error_buffer_full_when_not_waiting(void **state)
 {
+    sp_mailbox box;
     sp_socket a;
     sp_socket b;
+    sp_msg *m;
     int rc = SP_OK;
 
     (void)state;
@@ -242,6 +244,16 @@ static void error_buffer_full_when_not_waiting(void **state)
     assert_int_equal(sp_errcat(SP_EAGAIN), SP_CAT_RESOURCE);
     check_ok(sp_close(a));
     check_ok(sp_close(b));
+    check_ok(sp_mailbox_open(&box, 1));
+    check_ok(sp_msg_new(&m, 1));
+    check_ok(sp_mailbox_post(box, m, 0));
+    check_ok(sp_msg_new(&m, 1));
+    check_rc(SP_EFULL, sp_mailbox_post(box, m, SP_NONBLOCK));
+    assert_non_null(strstr(sp_error_detail(), "full"));
+    assert_int_equal(sp_errcat(SP_EFULL), SP_CAT_RESOURCE);
+    sp_msg_release(m);
+    check_ok(sp_mailbox_close(box));
+    check_ok(sp_mailbox_close(box)); // And what is in it.
 }
 
 /// Of the categories only this one is left: the system refused.
