@@ -22,7 +22,7 @@ static struct sp__post_waiter *post_waiter(struct sp__waiter *w)
 
 void sp__mailbox_unlock(struct sp__mailbox *mb)
 {
-    sp__observers_changed(&mb->observers, SP_POLLIN | SP_POLLOUT);
+    sp__observers_look(&mb->observers); // Also for those who only want to hear of the end.
     (void)pthread_mutex_unlock(&mb->lock);
 }
 

@@ -265,6 +265,30 @@ static void a_close_meanwhile_ends_the_wait(void **state)
     }
 }
 
+static long close_box(void *arg)
+{
+    return sp_mailbox_close(*(sp_mailbox *)arg);
+}
+
+/// Who asks for nothing hears of the end.
+static void a_close_ends_a_wait_for_nothing_else(void **state)
+{
+    struct check_call c;
+    sp_mailbox box;
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        a = check_open("pair");
+        check_call_start(&c, close_it, &a);
+        check_ready(SP_POLLHUP, a.id, 0);
+        check_rc(SP_OK, check_call_join(&c, CHECK_SOON));
+        check_ok(sp_mailbox_open(&box, 1));
+        check_call_start(&c, close_box, &box);
+        check_ready(SP_POLLHUP, box.id, 0);
+        check_rc(SP_OK, check_call_join(&c, CHECK_SOON));
+    }
+}
+
 static int pipe_fds[2];
 
 static long wait_for_a_pipe(void *arg)
@@ -612,6 +636,7 @@ int main(void)
         BOTH_WAYS(a_closed_handle_hangs_up),
         BOTH_WAYS(what_is_no_object_is_an_error),
         BOTH_WAYS(a_close_meanwhile_ends_the_wait),
+        BOTH_WAYS(a_close_ends_a_wait_for_nothing_else),
         BOTH_WAYS(the_end_of_the_library_ends_the_wait),
         BOTH_WAYS(descriptors_are_ready_as_poll_says),
         BOTH_WAYS(a_pipe_and_an_inproc_socket),
