@@ -275,6 +275,9 @@ static int op_startable(struct sp_op *op)
     if (op->stopped) {
         return sp__fail(SP_ECANCELED, "operation: it was stopped");
     }
+    if (op->scope_lost) {
+        return sp__fail(SP_ECLOSED, "operation: its scope was closed when it was given");
+    }
     return op->state == SP__OP_REST && !elsewhere
                ? SP_OK
                : sp__fail(SP_ESTATE, "operation: it is under way already");
@@ -479,36 +482,47 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
     return op != NULL ? SP_OK : sp__fail_code(SP_ENOMEM, "operation");
 }
 
+/// Whether a call on it makes sense. Errors with detail.
+static int op_usable(const sp_op *op)
+{
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    return sp__forked() ? sp__fail(SP_ESTATE, "called in a child after fork") : SP_OK;
+}
+
 void sp_op_deadline(sp_op *op, int ms)
 {
-    (void)pthread_mutex_lock(&op->lock);
-    op->timeout = ms < 0 ? -1 : ms;
-    (void)pthread_mutex_unlock(&op->lock);
+    if (op_usable(op) == SP_OK) {
+        (void)pthread_mutex_lock(&op->lock);
+        op->timeout = ms < 0 ? -1 : ms;
+        (void)pthread_mutex_unlock(&op->lock);
+    }
 }
 
 int sp_op_cancel(sp_op *op)
 {
-    bool did;
+    int rc = op_usable(op);
 
-    if (op == NULL) {
-        return sp__fail(SP_EINVAL, "operation: none");
+    if (rc == SP_OK && !op_cancel(op, 0, SP_ECANCELED)) {
+        rc = sp__fail(SP_ESTATE, "operation: it is not under way");
     }
-    did = op_cancel(op, 0, SP_ECANCELED);
     sp__run_here(true);
-    return did ? SP_OK : sp__fail(SP_ESTATE, "operation: it is not under way");
+    return rc;
 }
 
 int sp_op_stop(sp_op *op)
 {
-    if (op == NULL) {
-        return sp__fail(SP_EINVAL, "operation: none");
+    int rc = op_usable(op);
+
+    if (rc == SP_OK) {
+        (void)pthread_mutex_lock(&op->lock);
+        op->stopped = true;
+        (void)pthread_mutex_unlock(&op->lock);
+        (void)op_cancel(op, 0, SP_ECANCELED);
+        sp__run_here(true);
     }
-    (void)pthread_mutex_lock(&op->lock);
-    op->stopped = true;
-    (void)pthread_mutex_unlock(&op->lock);
-    (void)op_cancel(op, 0, SP_ECANCELED);
-    sp__run_here(true);
-    return SP_OK;
+    return rc;
 }
 
 /// Waits until it is at rest and its callback has returned.
@@ -535,11 +549,13 @@ static void op_await(struct sp_op *op)
 
 int sp_op_wait(sp_op *op)
 {
-    if (op == NULL) {
-        return sp__fail(SP_EINVAL, "operation: none");
+    int rc = op_usable(op);
+
+    if (rc == SP_OK && !sp__may_block()) {
+        rc = SP_ESTATE;
     }
-    if (!sp__may_block()) {
-        return SP_ESTATE;
+    if (rc < 0) {
+        return rc;
     }
     op_await(op);
     return sp_op_result(op);
@@ -549,11 +565,10 @@ void sp_op_free(sp_op *op)
 {
     struct sp__thread *t = sp__self();
 
-    if (op == NULL) {
+    if (sp_op_stop(op) < 0) {
         return;
     }
-    (void)sp_op_stop(op);
-    if (!t->running && !t->in_user) {
+    if (t != NULL && !t->running && !t->in_user) {
         op_await(op);
     }
     sp__drop(&op->obj);
@@ -561,6 +576,9 @@ void sp_op_free(sp_op *op)
 
 int sp_op_result(const sp_op *op)
 {
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
     // Acquire: what was done to end it; pairs with the release in op_over.
     return atomic_load_explicit((atomic_int *)(uintptr_t)&op->result, memory_order_acquire);
 }
@@ -573,9 +591,12 @@ static bool op_mine(sp_op *op)
 
 sp_msg *sp_op_msg(sp_op *op)
 {
-    bool mine = op_mine(op);
+    bool mine = op != NULL && op_mine(op);
     sp_msg *m = NULL;
 
+    if (!mine && op_usable(op) < 0) {
+        return NULL;
+    }
     if (!mine) {
         (void)pthread_mutex_lock(&op->lock);
     }
@@ -591,14 +612,21 @@ sp_msg *sp_op_msg(sp_op *op)
 
 void sp_op_scope(sp_op *op, sp_scope scope)
 {
-    struct sp__scope *s = sp__scope_get(scope);
     struct sp__scope *old;
+    struct sp__scope *s;
 
-    sp__need_worker(); // Who polls cancels what a signal handler cannot.
+    if (op_usable(op) < 0) {
+        return;
+    }
+    s = sp__scope_get(scope);
+    if (s != NULL) {
+        sp__need_worker(); // Who polls cancels what a signal handler cannot.
+    }
 
     (void)pthread_mutex_lock(&op->lock);
     old = op->scope;
     op->scope = s;
+    op->scope_lost = s == NULL && scope.id != 0;
     (void)pthread_mutex_unlock(&op->lock);
     sp__scope_drop(old);
 }

@@ -56,6 +56,7 @@ struct sp_op {
     struct sp__waiters waiters;
     uint64_t start;           ///< number of the start that is pending
     struct sp__scope *scope;  ///< of the next starts, held; NULL: none
+    bool scope_lost;          ///< there was to be one, and it was closed
     struct sp_op *scope_next; ///< in the list of that scope, under its lock, as the two below
     struct sp_op *scope_prev;
     struct sp__scope *joined;            ///< of the start that is pending, held

@@ -225,7 +225,8 @@ SP_NODISCARD SP_API int sp_op_sleep(sp_op *op, int ms);
 /// context. Does not block, as the next two.
 SP_API void sp_op_deadline(sp_op *op, int ms);
 
-/// Starts from now on belong to a scope (id 0: to none).
+/// Starts from now on belong to a scope (id 0: to none). If it is closed already, they give
+/// SP_ECLOSED.
 SP_API void sp_op_scope(sp_op *op, sp_scope scope);
 
 /// Ends what is under way with SP_ECANCELED, if it is not about to be done. SP_ESTATE: nothing is.

@@ -329,6 +329,7 @@ static void no_memory_is_asked_for_in_the_long_run(void **state)
     counting = sp__platform_linux;
     counting.alloc = counting_alloc;
     sp__platform = &counting;
+    check_init(1); // A thread that starts later would want its own.
     atomic_init(&done, 0);
     couple(&a, &b);
     m = text("x");
@@ -546,6 +547,10 @@ static void misuse_is_refused(void **state)
     check_rc(SP_EINVAL, sp_op_cancel(NULL));
     check_rc(SP_EINVAL, sp_op_stop(NULL));
     check_rc(SP_EINVAL, sp_op_wait(NULL));
+    check_rc(SP_EINVAL, sp_op_result(NULL));
+    assert_null(sp_op_msg(NULL));
+    sp_op_deadline(NULL, 1);
+    sp_op_scope(NULL, (sp_scope){0});
     sp_op_free(NULL);
     check_ok(sp_op_new(&op, NULL, NULL));
     check_rc(SP_EINVAL, sp_op_recv(op, 0));

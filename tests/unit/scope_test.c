@@ -264,6 +264,11 @@ static void late_cancel_does_not_reach_the_next_scope(void **state)
     check_ok(sp_op_sleep(op, 1));
     check_ok(sp_op_wait(op));
     sp_op_free(op);
+    check_ok(sp_op_new(&op, NULL, NULL));
+    sp_op_scope(op, old);
+    check_detail(SP_ECLOSED, "operation: its scope was closed when it was given",
+                 sp_op_sleep(op, 1));
+    sp_op_free(op);
     check_rc(SP_EINVAL, sp_scope_open(NULL, none, 0));
     check_rc(SP_EINVAL, sp_scope_open(&old, (sp_scope){1}, 0));
 }
