@@ -55,3 +55,11 @@ if(SP_COVERAGE)
     add_compile_options(--coverage)
     add_link_options(--coverage)
 endif()
+
+# The shared library as one unit (core/CMakeLists.txt), where that is of use and the compiler can.
+set(sp_lto OFF)
+if(CMAKE_BUILD_TYPE MATCHES "^(Release|RelWithDebInfo|MinSizeRel)$" AND NOT SP_SANITIZE AND NOT SP_COVERAGE AND NOT SP_FUZZ)
+    include(CheckIPOSupported)
+    check_ipo_supported(RESULT sp_lto LANGUAGES C)
+endif()
+option(SP_LTO "Optimise the shared library as one unit" ${sp_lto})

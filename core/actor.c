@@ -50,9 +50,21 @@ void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object
     ev->handle = handle;
 }
 
+/// sp__schedule, where this thread has nothing else to run next.
+static inline void actor_schedule(struct sp__actor *a)
+{
+    struct sp__thread *t = sp__thread_current;
+
+    if (t != NULL && t->run_next == NULL && !a->user_code) {
+        t->run_next = a;
+    } else {
+        sp__schedule(a);
+    }
+}
+
 /// Takes over an idle actor with nodes in hand, of which the first one has its port. False: it is
 /// not idle.
-static bool actor_take(struct sp__actor *a, struct sp__node *nodes)
+static inline bool actor_take(struct sp__actor *a, struct sp__node *nodes)
 {
     struct sp__node *idle = SP__IDLE;
 
@@ -66,12 +78,14 @@ static bool actor_take(struct sp__actor *a, struct sp__node *nodes)
     a->hand = nodes;
     sp__hold(a->owner);
     SP__TRACE(A4, a, 0);
-    sp__schedule(a);
+    actor_schedule(a);
     return true;
 }
 
-/// Pushes a chain, newest first; `oldest` is its last link.
-static void actor_push(struct sp__actor *a, struct sp__node *newest, struct sp__node *oldest)
+/// Pushes a chain, newest first; `oldest` is its last link. Not inline, as what follows a push that
+/// could not take: the usual way is a message alone, to an actor that is idle.
+static SP__APART void actor_push(struct sp__actor *a, struct sp__node *newest,
+                                 struct sp__node *oldest)
 {
     struct sp__node *head = atomic_load_explicit(&a->inbox, memory_order_relaxed);
 
@@ -97,25 +111,43 @@ static void actor_port_set(struct sp__node *n, struct sp__port *port)
     atomic_store_explicit(&n->port, port, memory_order_relaxed);
 }
 
-void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
+/// Pushes a chain, oldest first.
+static SP__APART void actor_push_chain(struct sp__actor *a, struct sp__port *port,
+                                       struct sp__node *oldest)
 {
     struct sp__node *newest = NULL;
+
+    for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
+        next = n->next;
+        n->next = newest;
+        actor_port_set(n, port);
+        newest = n;
+    }
+    actor_push(a, newest, oldest);
+}
+
+void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
+{
     struct sp__node *oldest = (struct sp__node *)batch->head;
 
     if (oldest == NULL) {
         return;
     }
+    *batch = (sp_batch){NULL, NULL, 0};
     actor_port_set(oldest, port);
     if (!actor_take(a, oldest)) {
-        for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
-            next = n->next;
-            n->next = newest;
-            actor_port_set(n, port);
-            newest = n;
-        }
-        actor_push(a, newest, oldest);
+        actor_push_chain(a, port, oldest);
     }
-    *batch = (sp_batch){NULL, NULL, 0};
+}
+
+void sp__post_one(struct sp__actor *a, struct sp__port *port, sp_msg *m)
+{
+    struct sp__node *n = (struct sp__node *)m;
+
+    actor_port_set(n, port);
+    if (!actor_take(a, n)) {
+        actor_push(a, n, n);
+    }
 }
 
 void sp__post(struct sp__event *ev)
@@ -135,22 +167,15 @@ void sp__post(struct sp__event *ev)
     }
 }
 
-/// Relaxed: of an event it is what it was when that was pushed; others who post it write the same.
-static struct sp__port *actor_port(const struct sp__node *n)
-{
-    return atomic_load_explicit((_Atomic(struct sp__port *) *)(uintptr_t)&n->port,
-                                memory_order_relaxed);
-}
-
 /// Hands the nodes, oldest first, to their ports, each run of one port in one call.
 static void actor_dispatch(struct sp__node *list)
 {
     while (list != NULL) {
-        struct sp__port *port = actor_port(list);
+        struct sp__port *port = sp__node_port(list);
         sp_batch batch = {(sp_msg *)list, NULL, 0};
         struct sp__node *last = list;
 
-        for (batch.n = 1; last->next != NULL && actor_port(last->next) == port; batch.n++) {
+        for (batch.n = 1; last->next != NULL && sp__node_port(last->next) == port; batch.n++) {
             last = last->next;
         }
         batch.tail = (sp_msg *)last;
@@ -182,12 +207,13 @@ static struct sp__node *actor_drain(struct sp__actor *a)
 /// What is in hand, all of it for the first one's port, and behind it what was posted meanwhile.
 static void actor_run_hand(struct sp__actor *a)
 {
-    struct sp__node *last = a->hand;
-    struct sp__port *port = actor_port(last);
-    sp_batch batch = {(sp_msg *)last, NULL, 1};
+    struct sp__node *first = a->hand;
+    struct sp__node *last = first;
+    struct sp__port *port = sp__node_port(first);
+    sp_batch batch = {(sp_msg *)first, NULL, 1};
     bool more = atomic_load_explicit(&a->inbox, memory_order_relaxed) != NULL;
 
-    SP__TRACE(A22, a, last);
+    SP__TRACE(A22, a, first);
     a->hand = NULL;
     if (more) {
         while (last->next != NULL) {
@@ -195,7 +221,7 @@ static void actor_run_hand(struct sp__actor *a)
             actor_port_set(last, port);
         }
         last->next = actor_drain(a);
-        actor_dispatch((struct sp__node *)batch.head);
+        actor_dispatch(first);
         return;
     }
     for (; last->next != NULL; batch.n++) {
@@ -205,24 +231,11 @@ static void actor_run_hand(struct sp__actor *a)
     port->handle(port, &batch);
 }
 
-bool sp__actor_run(struct sp__actor *a)
+void sp__actor_visit(struct sp__actor *a)
 {
-    struct sp__object *owner = a->owner;
-    struct sp__node *empty = NULL;
-
     if (a->hand != NULL) {
         actor_run_hand(a);
     } else {
         actor_dispatch(actor_drain(a));
     }
-    // Release: what this owner did; pairs with the acquire of the push or the take that finds IDLE.
-    // Relaxed when it fails: still ours, and the next drain acquires.
-    if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
-                                                 memory_order_relaxed)) {
-        SP__TRACE(A7, a, empty);
-        return true;
-    }
-    SP__TRACE(A7, a, empty);
-    sp__drop(owner);
-    return false;
 }

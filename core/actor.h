@@ -65,12 +65,52 @@ void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object
 /// Posts a chain of messages, all with the same port, first to last in the order of the batch,
 /// which is left empty.
 void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch);
+/// The same for one message, whose `next` is NULL.
+void sp__post_one(struct sp__actor *a, struct sp__port *port, sp_msg *m);
 void sp__post(struct sp__event *ev);
 
 /// The struct that contains a member.
 #define SP__CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/// Relaxed: of an event it is what it was when that was pushed; others who post it write the same.
+static inline struct sp__port *sp__node_port(const struct sp__node *n)
+{
+    return atomic_load_explicit((_Atomic(struct sp__port *) *)(uintptr_t)&n->port,
+                                memory_order_relaxed);
+}
+
+/// Behind sp__actor_run: handles any number of nodes.
+void sp__actor_visit(struct sp__actor *a);
+
 /// Runs an actor that the caller owns: one drain. True: it is not idle, and still the caller's.
-bool sp__actor_run(struct sp__actor *a);
+static inline bool sp__actor_run(struct sp__actor *a)
+{
+    struct sp__object *owner = a->owner;
+    struct sp__node *empty = NULL;
+    struct sp__node *one = a->hand;
+
+    if (one != NULL && one->next == NULL &&
+        atomic_load_explicit(&a->inbox, memory_order_relaxed) == NULL) {
+        // Most often it was taken over with one node, and there is nothing else.
+        struct sp__port *port = sp__node_port(one);
+        sp_batch batch = {(sp_msg *)one, (sp_msg *)one, 1};
+
+        SP__TRACE(A22, a, one);
+        a->hand = NULL;
+        port->handle(port, &batch);
+    } else {
+        sp__actor_visit(a);
+    }
+    // Release: what this owner did; pairs with the acquire of the push or the take that finds IDLE.
+    // Relaxed when it fails: still ours, and the next drain acquires.
+    if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,
+                                                 memory_order_relaxed)) {
+        SP__TRACE(A7, a, empty);
+        return true;
+    }
+    SP__TRACE(A7, a, empty);
+    sp__drop(owner);
+    return false;
+}
 
 #endif

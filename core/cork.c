@@ -4,6 +4,7 @@
 
 #include "platform.h"
 #include "sched.h"
+#include "timer.h"
 
 #define CORK_GAP 2000    // ns between the end of a send and the next: a caller that sends in a row
 #define CORK_TIME 20000  // ns that a caller that goes on sending leaves messages behind
@@ -11,6 +12,7 @@
 #define CORK_MESSAGES 64
 #define CORK_BYTES 65536
 #define CORK_CLOCK 8 // the clock is read once in so many sends
+#define CORK_HERE 8  // actors that a send runs before it leaves the rest to sp__run_here
 
 /// What it leaves in place. False: nobody could look after it.
 static bool cork_put(struct sp__thread *t, struct sp__actor *a, int64_t now, size_t n, size_t bytes)
@@ -64,6 +66,52 @@ bool sp__uncork(void)
     return true;
 }
 
+/// An actor that is not idle after its visit: behind the one that it has scheduled.
+static SP__APART void cork_later(struct sp__thread *t, struct sp__actor *a)
+{
+    struct sp__actor *next = t->run_next;
+
+    SP__TRACE(A16, a, 0);
+    t->run_next = a;
+    if (next != NULL) {
+        sp__schedule(next);
+    }
+}
+
+/// What sp__run_here does in the end, and what was left to it.
+static SP__APART void cork_run_rest(struct sp__thread *t)
+{
+    if (t->armed) {
+        t->armed = false;
+        if (sp__timers_next() != SP__NEVER) {
+            sp__need_worker();
+        }
+    }
+    sp__run_here(true);
+}
+
+/// Runs the actor that was scheduled last, and those that this leads to: as a rule two, one after
+/// the other. The same as sp__run_here, for a thread that runs nothing yet.
+static void cork_run(struct sp__thread *t)
+{
+    struct sp__actor *a = t->run_next;
+
+    t->running = true;
+    t->here = true;
+    for (int i = 0; a != NULL && t->run_head == NULL && i < CORK_HERE; i++) {
+        t->run_next = NULL;
+        if (sp__actor_run(a)) {
+            cork_later(t, a);
+        }
+        a = t->run_next;
+    }
+    t->here = false;
+    t->running = false;
+    if (t->armed || t->run_next != NULL || t->run_head != NULL) {
+        cork_run_rest(t);
+    }
+}
+
 /// The actor was corked before: enough now?
 static void cork_more(struct sp__thread *t, size_t n, size_t bytes)
 {
@@ -77,35 +125,56 @@ static void cork_more(struct sp__thread *t, size_t n, size_t bytes)
     }
 }
 
-void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place)
+/// Whether the thread sends in a row to that actor, so that it is worth leaving it.
+static bool cork_row(const struct sp__thread *t, const struct sp__actor *a, int64_t now)
 {
-    struct sp__thread *t = sp__self();
-    struct sp__actor *held = atomic_load_explicit(&t->cork, memory_order_relaxed);
-    int64_t now;
+    return t->sent_to == a && now - t->sent_at < CORK_GAP;
+}
 
-    SP__TRACE(K6, t, held);
-    if (held == a) {
-        cork_more(t, n, bytes);
-        return;
-    }
-    if (held != NULL) {
-        (void)sp__uncork(); // Another socket's; ours is run with it.
-    }
-    if (!in_place || t->running || t->run_next != a || !sp__sched_threaded()) {
-        sp__run_here(in_place);
-        return;
-    }
-    now = sp__now();
-    if (t->sent_to == a && now - t->sent_at < CORK_GAP && n < CORK_MESSAGES && bytes < CORK_BYTES) {
+/// There are workers: leaves the first actor to be run, or runs it.
+static SP__APART void cork_or_run(struct sp__thread *t, struct sp__actor *a, size_t n, size_t bytes)
+{
+    int64_t now = sp__now();
+
+    if (cork_row(t, a, now) && n < CORK_MESSAGES && bytes < CORK_BYTES) {
         t->run_next = NULL;
         if (cork_put(t, a, now, n, bytes)) {
             return;
         }
         t->run_next = a;
     }
-    sp__run_here(true);
+    cork_run(t);
     t->sent_to = a;
     t->sent_at = sp__now();
+}
+
+/// What the thread corked before comes first.
+static SP__APART void cork_other(struct sp__thread *t, struct sp__actor *held, struct sp__actor *a,
+                                 size_t n, size_t bytes, bool in_place)
+{
+    if (held == a) {
+        cork_more(t, n, bytes);
+    } else {
+        (void)sp__uncork(); // Another socket's; ours is run with it.
+        sp__run_here(in_place);
+    }
+}
+
+void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place)
+{
+    struct sp__thread *t = sp__thread_current; // Not NULL: the thread is inside a call.
+    struct sp__actor *held = atomic_load_explicit(&t->cork, memory_order_relaxed);
+
+    SP__TRACE(K6, t, held);
+    if (held != NULL) {
+        cork_other(t, held, a, n, bytes, in_place);
+    } else if (!in_place || t->running || t->run_next != a || sp__platform->simulated) {
+        sp__run_here(in_place);
+    } else if (sp__sched_threaded()) {
+        cork_or_run(t, a, n, bytes);
+    } else {
+        cork_run(t);
+    }
 }
 
 bool sp__cork_look(bool all)

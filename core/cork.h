@@ -11,6 +11,7 @@
 #define SP_CORE_CORK_H
 
 #include "actor.h"
+#include "sched.h"
 #include "thread.h"
 
 #include <stdbool.h>
@@ -19,6 +20,16 @@
 
 /// Ends a send that posted `n` messages of `bytes` bytes to `a`: runs it here, or leaves it corked.
 void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place);
+
+/// Ends a call that may have posted something, but hardly ever does.
+static inline void sp__run_posted(bool in_place)
+{
+    const struct sp__thread *t = sp__thread_current;
+
+    if (t != NULL && (t->run_next != NULL || t->run_head != NULL)) {
+        sp__run_here(in_place);
+    }
+}
 
 /// Runs what this thread left corked. True: there was something.
 bool sp__uncork(void);

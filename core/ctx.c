@@ -23,7 +23,7 @@ int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, struct sp__object *owner
     atomic_init(&c->rxq, NULL);
     SP__TRACE(D0, c, 0);
     SP__TRACE(E0, c, 0);
-    return pthread_mutex_init(&c->lock, NULL) == 0 ? SP_OK : SP_ENOMEM;
+    return sp__lock_init(&c->lock);
 }
 
 int sp__ctx_join(struct sp__ctx *c)
@@ -41,15 +41,22 @@ int sp__ctx_join(struct sp__ctx *c)
     return rc;
 }
 
-/// The next of those who wait in a list of `at` for context `c`.
-static struct sp__wake ctx_next(struct sp__ctx *at, struct sp__waiters *list, struct sp__ctx *c)
+/// The next of those who wait for a context to receive, or with `senders` to send.
+static struct sp__wake ctx_next(struct sp__ctx *c, bool senders)
 {
+    struct sp__ctx *at = senders ? c : c->rx;
     struct sp__wake wake;
 
-    (void)pthread_mutex_lock(&at->lock);
+    sp__lock(&at->lock);
     atomic_store_explicit(&c->closed, true, memory_order_relaxed);
-    wake = sp__waiter_pop_of(list, c);
-    (void)pthread_mutex_unlock(&at->lock);
+    if (senders) {
+        wake = sp__waiter_pop_of(&at->senders, c);
+        SP__TRACE(E15, c, sp__wake_id(wake));
+    } else {
+        wake = sp__waiter_pop_of(&at->receivers, c);
+        SP__TRACE(D17, c, sp__wake_id(wake));
+    }
+    sp__unlock(&at->lock);
     return wake;
 }
 
@@ -58,13 +65,11 @@ void sp__ctx_shut(struct sp__ctx *c)
     struct sp__wake wake;
 
     do {
-        wake = ctx_next(c->rx, &c->rx->receivers, c);
-        SP__TRACE(D17, c, sp__wake_id(wake));
+        wake = ctx_next(c, false);
         sp__wake(wake);
     } while (sp__wakes(wake));
     do {
-        wake = ctx_next(c, &c->senders, c);
-        SP__TRACE(E15, c, sp__wake_id(wake));
+        wake = ctx_next(c, true);
         sp__wake(wake);
     } while (sp__wakes(wake));
     sp__ctx_closed(c);
@@ -79,12 +84,12 @@ void sp__ctx_purge(struct sp__ctx *c)
         sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, true);
     }
     sp__ctx_publish(c);
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     do {
         SP__TRACE(D20, c, c->local.n);
         sp_batch_join(&all, &c->local);
     } while (sp__ctx_pull(c));
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     for (sp_msg *m; (m = sp_batch_pop(&all)) != NULL;) {
         if (m->header_len == SP__MSG_FAILURE) {
             sp__msg_release(m);
@@ -124,5 +129,5 @@ void sp__ctx_fini(struct sp__ctx *c)
 {
     SP__TRACE(D18, c, 0);
     SP__TRACE(E18, c, 0);
-    (void)pthread_mutex_destroy(&c->lock);
+    sp__lock_fini(&c->lock);
 }

@@ -7,7 +7,7 @@ static void ctx_lock(void *of)
 {
     struct sp__ctx *c = of;
 
-    (void)pthread_mutex_lock(&c->rx->lock);
+    sp__lock(&c->rx->lock);
 }
 
 static void ctx_unlock(void *of)

@@ -25,36 +25,39 @@ static void rx_delivered(struct sp__ctx *c, sp_msg *m)
     sp_batch_push(&c->delivered, m);
 }
 
-int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
+/// The queue of `cap` is full, when the message would be the next. True: not any more, or it need
+/// not be.
+static SP__APART bool rx_room(struct sp__ctx *c, uint64_t in, int64_t cap)
 {
-    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
-    uint64_t in = atomic_load_explicit(&c->rx_in, memory_order_relaxed);
-    uint32_t cost = sp__sock_cost(c->sock, m->len, cap);
-
-    cap = cap > 0 ? cap : 1;
     if (c->sock->last_offer) {
         cap = 4 * cap + 2 * SP__RX_WINDOW; // All that a gone pipe can hold, beyond a full queue.
-    }
-    // Acquire: pairs with the store in rx_made_room.
-    if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) >= cap) {
-        // seq_cst, against rx_made_room: either it sees the mark, or we see the room.
-        atomic_store_explicit(&c->rx_starved, true, memory_order_seq_cst);
-        if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_seq_cst)) > cap / 2) {
-            c->sock->rx_full = true;
-            return SP_EAGAIN;
+        // Acquire: see sp__ctx_deliver.
+        if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) < cap) {
+            return true;
         }
-        atomic_store_explicit(&c->rx_starved, false, memory_order_relaxed);
     }
-    if (m->header_in > 0) {
-        // Words that the protocol did not take belong to the body.
-        int rc = sp_msg_prepend(m, m->header + SP_HEADER_MAX - m->header_in, m->header_in);
+    // seq_cst, against rx_made_room: either it sees the mark, or we see the room.
+    atomic_store_explicit(&c->rx_starved, true, memory_order_seq_cst);
+    if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_seq_cst)) > cap / 2) {
+        c->sock->rx_full = true;
+        return false;
+    }
+    atomic_store_explicit(&c->rx_starved, false, memory_order_relaxed);
+    return true;
+}
 
-        if (rc < 0) {
-            sp__sock_discard(c->sock, m, SP_DISCARD_FULL, false); // No memory to make it whole.
-            return SP_OK;
-        }
-        m->header_in = 0;
+/// Words that the protocol did not take belong to the body. False: no memory to make it whole.
+static SP__APART bool rx_whole(sp_msg *m)
+{
+    if (sp_msg_prepend(m, m->header + SP_HEADER_MAX - m->header_in, m->header_in) < 0) {
+        return false;
     }
+    m->header_in = 0;
+    return true;
+}
+
+static inline int rx_accept(struct sp__ctx *c, sp_msg *m, uint64_t in, uint32_t cost)
+{
     sp__msg(m)->cost = cost;
     sp__msg(m)->round = c->round;
     // Release: a receiver that has the message sees it counted; pairs with rx_made_room.
@@ -62,6 +65,35 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     sp__count(&c->entered, 1);
     rx_delivered(c, m);
     return SP_OK;
+}
+
+/// To a queue that is full (`cap` is not 0), or with words in front of the body.
+static SP__APART int rx_accept_any(struct sp__ctx *c, sp_msg *m, uint32_t cost, int64_t cap)
+{
+    uint64_t in = atomic_load_explicit(&c->rx_in, memory_order_relaxed);
+
+    if (cap > 0 && !rx_room(c, in, cap)) {
+        return SP_EAGAIN;
+    }
+    if (m->header_in > 0 && !rx_whole(m)) {
+        sp__sock_discard(c->sock, m, SP_DISCARD_FULL, false);
+        return SP_OK;
+    }
+    return rx_accept(c, m, in, cost);
+}
+
+int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
+{
+    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
+    uint64_t in = atomic_load_explicit(&c->rx_in, memory_order_relaxed);
+    uint32_t cost = sp__sock_cost(c->sock, m->len, cap);
+
+    cap = cap > 0 ? cap : 1;
+    // Acquire: pairs with the store in rx_made_room.
+    if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) >= cap) {
+        return rx_accept_any(c, m, cost, cap);
+    }
+    return m->header_in > 0 ? rx_accept_any(c, m, cost, 0) : rx_accept(c, m, in, cost);
 }
 
 void sp__ctx_fail(struct sp__ctx *c, int err)
@@ -77,6 +109,17 @@ void sp__ctx_fail(struct sp__ctx *c, int err)
     rx_delivered(c, m);
 }
 
+/// Puts a list, newest first, in front of a batch, oldest first.
+static SP__APART void rx_turn_into(sp_batch *b, struct sp__node *list)
+{
+    while (list != NULL) {
+        struct sp__node *next = list->next;
+
+        sp_batch_unpop(b, (sp_msg *)list);
+        list = next;
+    }
+}
+
 bool sp__ctx_pull(struct sp__ctx *c)
 {
     struct sp__node *list = atomic_load_explicit(&c->rxq, memory_order_relaxed);
@@ -88,11 +131,10 @@ bool sp__ctx_pull(struct sp__ctx *c)
     // NULL.
     list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);
     SP__TRACE(D6, c, list);
-    while (list != NULL) {
-        struct sp__node *next = list->next;
-
-        sp_batch_unpop(&c->local, (sp_msg *)list);
-        list = next;
+    if (list->next == NULL && c->local.head == NULL) {
+        c->local = (sp_batch){(sp_msg *)list, (sp_msg *)list, 1};
+    } else {
+        rx_turn_into(&c->local, list);
     }
     SP__TRACE(D19, c, c->local.n);
     return true;
@@ -121,20 +163,28 @@ static struct sp__wake rx_pass_on(struct sp__ctx *c)
     return next;
 }
 
-/// Pushes what was delivered. True: it found the mark.
-static inline bool rx_push(struct sp__ctx *c)
+/// A chain, oldest first, turned round; returns its newest.
+static SP__APART struct sp__node *rx_turn(struct sp__node *oldest)
 {
     struct sp__node *newest = NULL;
-    struct sp__node *oldest = (struct sp__node *)c->delivered.head;
-    struct sp__node *head;
 
     for (struct sp__node *n = oldest, *next; n != NULL; n = next) {
         next = n->next;
         n->next = newest;
         newest = n;
     }
+    return newest;
+}
+
+/// Pushes what was delivered. True: it found the mark.
+static inline bool rx_push(struct sp__ctx *c)
+{
+    struct sp__node *oldest = (struct sp__node *)c->delivered.head;
+    struct sp__node *newest = oldest->next != NULL ? rx_turn(oldest) : oldest;
+    struct sp__node *head;
+
     SP__TRACE(D1, c, c->delivered.n);
-    memset(&c->delivered, 0, sizeof(c->delivered));
+    c->delivered = (sp_batch){NULL, NULL, 0};
     head = atomic_load_explicit(&c->rxq, memory_order_relaxed);
     // Release: the messages; pairs with the acquire of sp__ctx_pull. Finding the mark needs no
     // acquire: who set it put its waiter into the list under the lock that is taken below. seq_cst:
@@ -161,20 +211,20 @@ static void rx_wake(struct sp__ctx *c)
     struct sp__wake wake = sp__waiter_pop(&c->receivers);
 
     SP__TRACE(D4, c, sp__wake_id(wake));
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     sp__wake(wake);
 }
 
 /// Behind a push without the lock: somebody waits, or observes.
 static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
 {
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     if (waits) {
         rx_wake(c);
         if (!sp__observed_after(&c->observers, SP_POLLIN)) {
             return;
         }
-        (void)pthread_mutex_lock(&c->lock);
+        sp__lock(&c->lock);
     }
     rx_tell(c);
 }
@@ -183,10 +233,10 @@ static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
 /// they know of it, but for receivers that wait, which come first.
 static SP__APART void rx_push_observed(struct sp__ctx *c)
 {
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     if (rx_push(c)) {
         rx_wake(c);
-        (void)pthread_mutex_lock(&c->lock);
+        sp__lock(&c->lock);
     }
     rx_tell(c);
 }
@@ -226,7 +276,7 @@ static void rx_made_room(struct sp__ctx *c, uint64_t cost)
 
 /// The oldest message that is of interest to a context; drops answers to earlier questions. Under
 /// the lock; NULL: none.
-static sp_msg *rx_first(struct sp__ctx *c)
+static SP__APART sp_msg *rx_look(struct sp__ctx *c)
 {
     struct sp__ctx *q = c->rx;
 
@@ -250,8 +300,18 @@ static sp_msg *rx_first(struct sp__ctx *c)
     }
 }
 
-/// Takes the message that rx_first gave, with what the protocol's flags say. Under the lock.
-static sp_msg *rx_take(struct sp__ctx *c)
+/// The same, where the first one is.
+static inline sp_msg *rx_first(struct sp__ctx *c)
+{
+    if (c->rx->local.head != NULL && (c->sock->ops->flags & SP_PROTO_ASKS) == 0) {
+        return c->rx->local.head;
+    }
+    return rx_look(c);
+}
+
+/// Takes the message that rx_first gave, with what the protocol's flags say, and adds what it cost,
+/// for rx_made_room, to `room`. Under the lock.
+static inline sp_msg *rx_take_of(struct sp__ctx *c, uint64_t *room)
 {
     struct sp__ctx *q = c->rx;
     sp_msg *m = sp_batch_pop(&q->local);
@@ -271,8 +331,18 @@ static sp_msg *rx_take(struct sp__ctx *c)
         c->asking = false;
     }
     sp__count(&q->taken, 1);
-    rx_made_room(q, sp__msg(m)->cost);
+    *room += sp__msg(m)->cost;
     sp__msg(m)->cost = 0;
+    return m;
+}
+
+/// Takes one.
+static inline sp_msg *rx_take(struct sp__ctx *c)
+{
+    uint64_t room = 0;
+    sp_msg *m = rx_take_of(c, &room);
+
+    rx_made_room(c->rx, room);
     return m;
 }
 
@@ -283,7 +353,7 @@ void sp__ctx_unlock(struct sp__ctx *q)
     if (q->trash.head != NULL) {
         sp_batch_join(&trash, &q->trash);
     }
-    (void)pthread_mutex_unlock(&q->lock);
+    sp__unlock(&q->lock);
     if (trash.head != NULL) {
         sp__batch_release(&trash);
     }
@@ -347,13 +417,13 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
     if (!sp__may_block()) {
         return SP_ESTATE;
     }
-    (void)pthread_mutex_lock(&q->lock);
+    sp__lock(&q->lock);
     waits = q->local.head == NULL && rx_allowed(c) == SP_OK && rx_join(q, &w, false);
-    (void)pthread_mutex_unlock(&q->lock);
+    sp__unlock(&q->lock);
     if (waits) {
         in_time = sp__sock_block(c->sock, deadline) || sp__now() < deadline;
         SP__TRACE(D10, q, in_time);
-        (void)pthread_mutex_lock(&q->lock);
+        sp__lock(&q->lock);
         SP__TRACE(D11, q, w.queued);
         if (w.queued) {
             sp__waiter_remove(&q->receivers, &w);
@@ -364,7 +434,7 @@ static int rx_wait(struct sp__ctx *c, int64_t deadline)
             next = rx_pass_on(q);
             SP__TRACE(D12, q, sp__wake_id(next));
         }
-        (void)pthread_mutex_unlock(&q->lock);
+        sp__unlock(&q->lock);
     }
     sp__wake(next);
     return in_time ? SP_OK : SP_ETIMEDOUT;
@@ -419,7 +489,7 @@ static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, vo
     SP__TRACE(D15, q, sp__wake_id(next));
     sp__ctx_unlock(q);
     sp__wake(next);
-    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    sp__run_posted(sp__option(&c->sock->opt.in_place) != 0);
     return failure ? sp__fail_code((int)rc, "receive") : rc;
 }
 
@@ -439,10 +509,42 @@ static int recv_idle(struct sp__ctx *c, int64_t timeout, int64_t *deadline)
     return rc == SP_OK ? rx_wait(c, *deadline) : rc;
 }
 
+/// Takes the next message, of at most `cap` bytes, if it is there and nothing is special about it.
+/// NULL: recv_with, to look closer or to wait.
+static inline sp_msg *recv_quick(struct sp__ctx *c, size_t cap)
+{
+    struct sp__ctx *q = c->rx;
+    struct sp__wake next = {NULL, NULL};
+    sp_msg *m = NULL;
+
+    if ((c->sock->ops->flags & (SP_PROTO_NO_RECV | SP_PROTO_ASKS)) != 0 ||
+        sp__observed(&q->observers, SP_POLLIN | SP_POLLOUT)) {
+        return NULL;
+    }
+    sp__lock(&q->lock);
+    if (rx_allowed(c) == SP_OK && !sp__observed(&q->observers, SP_POLLIN | SP_POLLOUT) &&
+        (q->local.head != NULL || sp__ctx_pull(q)) && q->local.head->len <= cap &&
+        q->local.head->header_len != SP__MSG_FAILURE) {
+        m = rx_take(c);
+        if (q->receivers.head != NULL) {
+            next = rx_pass_on(q);
+        }
+        SP__TRACE(D15, q, sp__wake_id(next));
+    }
+    sp__unlock(&q->lock);
+    if (sp__wakes(next)) {
+        sp__wake(next);
+    }
+    if (m != NULL) {
+        sp__run_posted(sp__option(&c->sock->opt.in_place) != 0);
+    }
+    return m;
+}
+
 /// Waits until there is a message and calls `take` with the lock held; it returns a count or an
 /// error.
-static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
-                         ssize_t (*take)(struct sp__ctx *, void *), void *arg)
+static SP__APART ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
+                                   ssize_t (*take)(struct sp__ctx *, void *), void *arg)
 {
     struct sp__ctx *q = c->rx;
     struct sp__wake next = {NULL, NULL};
@@ -451,13 +553,14 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
     bool in_callback = false;
 
     while (rc == SP_OK) {
-        (void)pthread_mutex_lock(&q->lock);
+        sp__lock(&q->lock);
         rc = rx_allowed(c);
         if (rc == SP_OK && rx_first(c) != NULL) {
             return recv_take(c, take, arg);
         }
-        if (rc != SP_OK) {
+        if (rc != SP_OK && q->receivers.head != NULL) {
             next = rx_pass_on(q); // It may have been its turn.
+            SP__TRACE(D15, q, sp__wake_id(next));
         }
         sp__ctx_unlock(q);
         if (rc == SP_OK) {
@@ -466,7 +569,7 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
         }
     }
     sp__wake(next);
-    sp__run_here(sp__option(&c->sock->opt.in_place) != 0); // Stale answers may have made room.
+    sp__run_posted(sp__option(&c->sock->opt.in_place) != 0); // Stale answers may have made room.
     return in_callback ? rc : recv_fail(c, (int)rc);
 }
 
@@ -479,15 +582,15 @@ struct recv_into {
 static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
 {
     struct recv_into *into = arg;
+    bool one = (c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0;
+    size_t max = one ? 1 : into->n;
+    uint64_t room = 0;
     size_t got = 0;
 
-    while (got < into->n && rx_first(c) != NULL &&
-           c->rx->local.head->header_len != SP__MSG_FAILURE) {
-        into->m[got++] = rx_take(c);
-        if ((c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0) {
-            break;
-        }
+    while (got < max && rx_first(c) != NULL && c->rx->local.head->header_len != SP__MSG_FAILURE) {
+        into->m[got++] = rx_take_of(c, &room);
     }
+    rx_made_room(c->rx, room);
     return (ssize_t)got;
 }
 
@@ -509,14 +612,24 @@ int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 {
     struct recv_into into = {.m = m, .n = n < INT32_MAX ? n : INT32_MAX};
 
+    if (n == 1 && (m[0] = recv_quick(c, SIZE_MAX)) != NULL) {
+        return 1;
+    }
     return n == 0 ? 0 : (int)recv_with(c, timeout, recv_take_msgs, &into);
+}
+
+/// Not inline: recv_quick needs none of this.
+static SP__APART ssize_t recv_fitting(struct sp__ctx *c, sp_msg **m, size_t cap, int64_t timeout)
+{
+    struct recv_into into = {.cap = cap, .m = m};
+
+    return recv_with(c, timeout, recv_take_fitting, &into);
 }
 
 ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t timeout)
 {
-    sp_msg *m = NULL;
-    struct recv_into into = {.cap = cap, .m = &m};
-    ssize_t rc = recv_with(c, timeout, recv_take_fitting, &into);
+    sp_msg *m = recv_quick(c, cap);
+    ssize_t rc = m != NULL ? (ssize_t)m->len : recv_fitting(c, &m, cap, timeout);
 
     if (rc > 0 && m != NULL) {
         memcpy(buf, m->data, (size_t)rc);
@@ -557,7 +670,7 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
     sp_msg *m = NULL;
     int rc;
 
-    (void)pthread_mutex_lock(&q->lock);
+    sp__lock(&q->lock);
     rc = op_take(c, w, first, &m);
     if (rc != SP_EAGAIN) {
         rx_changed(q);
@@ -575,7 +688,7 @@ bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake
 {
     bool queued;
 
-    (void)pthread_mutex_lock(&c->rx->lock);
+    sp__lock(&c->rx->lock);
     w->left = true;
     queued = w->queued;
     if (c->tap == w) {
@@ -588,7 +701,7 @@ bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake
         *next = rx_pass_on(c->rx);
         SP__TRACE(D12, c->rx, sp__wake_id(*next));
     }
-    (void)pthread_mutex_unlock(&c->rx->lock);
+    sp__unlock(&c->rx->lock);
     return queued;
 }
 
@@ -596,12 +709,12 @@ int sp__ctx_next_size(struct sp__ctx *c, int64_t *size)
 {
     sp_msg *m;
 
-    (void)pthread_mutex_lock(&c->rx->lock);
+    sp__lock(&c->rx->lock);
     m = rx_first(c);
     m = m != NULL && m->header_len != SP__MSG_FAILURE ? m : NULL;
     *size = m != NULL ? (int64_t)m->len : 0;
     sp__ctx_unlock(c->rx);
-    sp__run_here(sp__option(&c->sock->opt.in_place) != 0);
+    sp__run_posted(sp__option(&c->sock->opt.in_place) != 0);
     return m != NULL ? SP_OK : sp__fail(SP_EAGAIN, "recv-next-size: there is no message");
 }
 
@@ -616,7 +729,7 @@ int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
         return SP_ENOTSUP;
     }
     do { // Who waits in vain from now on is told.
-        (void)pthread_mutex_lock(&c->lock);
+        sp__lock(&c->lock);
         if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
             rc = SP_ECLOSED;
         } else if (c->tap != NULL && c->tap != w) {
@@ -626,7 +739,7 @@ int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
             rx_changed(c); // Nobody else can receive.
             wake = sp__waiter_pop_of(&c->receivers, c);
         }
-        (void)pthread_mutex_unlock(&c->lock);
+        sp__unlock(&c->lock);
         sp__wake(wake);
     } while (rc == SP_OK && sp__wakes(wake));
     return rc;
@@ -657,7 +770,7 @@ ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out,
     bool waits;
     bool gone;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     waits = w->queued;
     gone = atomic_load_explicit(&c->closed, memory_order_relaxed) || c->tap != w;
     while (!gone && out->n == before && !waits) {

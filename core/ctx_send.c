@@ -13,7 +13,8 @@
 
 #include <string.h>
 
-static bool credit_take(struct sp__ctx *c, uint32_t cost)
+/// Takes credit for one message. True: it did, and `left` is what there is now.
+static inline bool credit_take(struct sp__ctx *c, uint32_t cost, int64_t *left)
 {
     int64_t now = atomic_load_explicit(&c->credit, memory_order_relaxed);
 
@@ -28,13 +29,14 @@ static bool credit_take(struct sp__ctx *c, uint32_t cost)
                                                     memory_order_seq_cst, memory_order_relaxed));
     SP__TRACE(E2, c, now);
     SP__TRACE(E16, c, now - 2 * (int64_t)cost);
+    *left = (now >> 1) - (int64_t)cost;
     return true;
 }
 
 /// The last credit went, or the first came: who observes it is told.
 static SP__APART void credit_tell(struct sp__ctx *c)
 {
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     sp__observers_look(&c->observers);
     sp__ctx_unlock(c);
 }
@@ -47,14 +49,14 @@ static void credit_wake(struct sp__ctx *c)
 
     SP__TRACE(E5, c, n);
     do {
-        (void)pthread_mutex_lock(&c->lock);
+        sp__lock(&c->lock);
         wake = n > 0 ? sp__waiter_pop(&c->senders) : (struct sp__wake){NULL, NULL};
         SP__TRACE(E6, c, sp__wake_id(wake));
         if (c->senders.head == NULL) {
             (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
             SP__TRACE(E7, c, 0);
         }
-        (void)pthread_mutex_unlock(&c->lock);
+        sp__unlock(&c->lock);
         sp__wake(wake);
         n--;
     } while (sp__wakes(wake));
@@ -78,12 +80,12 @@ static SP__APART void credit_give_observed(struct sp__ctx *c, int64_t credit)
 {
     int64_t before;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     before = credit_give(c, credit);
     if ((before & 1) != 0 && (before >> 1) + credit > 0) {
-        (void)pthread_mutex_unlock(&c->lock);
+        sp__unlock(&c->lock);
         credit_wake(c);
-        (void)pthread_mutex_lock(&c->lock);
+        sp__lock(&c->lock);
     }
     sp__observers_look(&c->observers);
     sp__ctx_unlock(c);
@@ -121,7 +123,7 @@ static enum credit_join credit_join(struct sp__ctx *c, struct sp__waiter *w, boo
     enum credit_join how;
     int64_t now;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     if (atomic_load_explicit(&c->closed, memory_order_relaxed) || w->left) {
         how = w->left ? JOIN_LEFT : JOIN_CLOSED;
         SP__TRACE(E9, c, 0);
@@ -133,7 +135,7 @@ static enum credit_join credit_join(struct sp__ctx *c, struct sp__waiter *w, boo
         SP__TRACE(E11, c, now);
         how = now >> 1 > 0 ? JOIN_CREDIT : JOIN_WAITS;
     }
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     return how;
 }
 
@@ -142,7 +144,7 @@ static bool credit_leave(struct sp__ctx *c, struct sp__waiter *w)
 {
     bool queued;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     SP__TRACE(E13, c, w->queued);
     queued = w->queued;
     if (queued) {
@@ -152,7 +154,7 @@ static bool credit_leave(struct sp__ctx *c, struct sp__waiter *w)
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
         SP__TRACE(E14, c, 0);
     }
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     return queued;
 }
 
@@ -215,7 +217,7 @@ static void send_unlock(struct sp__ctx *q, unsigned events)
         sp__observers_look(&q->observers);
         sp__ctx_unlock(q);
     } else {
-        (void)pthread_mutex_unlock(&q->lock);
+        sp__unlock(&q->lock);
     }
 }
 
@@ -224,7 +226,7 @@ static bool reply_take(struct sp__ctx *c, sp_msg *m)
 {
     bool may;
 
-    (void)pthread_mutex_lock(&c->rx->lock);
+    sp__lock(&c->rx->lock);
     may = c->may_reply;
     c->may_reply = false;
     if (may) {
@@ -239,26 +241,48 @@ static bool reply_take(struct sp__ctx *c, sp_msg *m)
 /// Begins a new question: the answers to earlier ones mean nothing any more.
 static void question_begin(struct sp__ctx *c, sp_msg *m)
 {
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     c->asking = true;
     sp__msg(m)->round = ++c->asked;
     send_unlock(c, SP_POLLIN);
 }
 
-/// Takes credit for a prefix of `m`. Returns its length.
-static inline size_t credit_take_prefix(struct sp__ctx *c, sp_msg **m, size_t n)
+/// Costs a prefix of `m` that `credit` allows, of which the last may lead into debt. Returns its
+/// length.
+static size_t credit_prefix(const struct sp__ctx *c, sp_msg **m, size_t n, int64_t credit,
+                            int64_t *cost)
 {
     int64_t buffer = sp__option(&c->sock->opt.send_buffer);
     size_t got = 0;
 
-    for (; got < n; got++) {
-        uint32_t cost = sp__sock_cost(c->sock, m[got]->len, buffer);
+    *cost = 0;
+    for (; got < n && credit > *cost; got++) {
+        uint32_t one = sp__sock_cost(c->sock, m[got]->len, buffer);
 
-        if (!credit_take(c, cost)) {
-            break;
-        }
-        sp__msg(m[got])->cost = cost;
+        sp__msg(m[got])->cost = one;
+        *cost += one;
     }
+    return got;
+}
+
+/// Takes credit for a prefix of `m`, in one step. Returns its length.
+static inline size_t credit_take_prefix(struct sp__ctx *c, sp_msg **m, size_t n)
+{
+    int64_t now = atomic_load_explicit(&c->credit, memory_order_relaxed);
+    int64_t cost;
+    size_t got;
+
+    do {
+        if (now >> 1 <= 0) {
+            SP__TRACE(E1, c, now);
+            return 0;
+        }
+        got = credit_prefix(c, m, n, now >> 1, &cost);
+        // Acquire, and seq_cst: see credit_take.
+    } while (!atomic_compare_exchange_weak_explicit(&c->credit, &now, now - 2 * cost,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    SP__TRACE(E2, c, now);
+    SP__TRACE(E16, c, now - 2 * cost);
     return got;
 }
 
@@ -268,7 +292,7 @@ static SP__APART size_t credit_take_observed(struct sp__ctx *c, sp_msg **m, size
 {
     size_t got;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     got = credit_take_prefix(c, m, n);
     sp__observers_look(&c->observers);
     sp__ctx_unlock(c);
@@ -360,10 +384,24 @@ static size_t send_post(struct sp__ctx *c, sp_msg **m, int n)
     return bytes;
 }
 
-int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
+/// Runs what was posted, or corks it.
+static inline void send_run(struct sp__ctx *c, size_t n, size_t bytes)
 {
     struct sp__sock *s = c->sock;
-    uint32_t flags = s->ops->flags;
+    bool in_place = sp__option(&s->opt.in_place) != 0;
+
+    if (sp__observed(&c->observers, SP_POLLOUT)) {
+        (void)sp__uncork(); // What is corked holds credit that an observer does not know of.
+        sp__run_here(in_place);
+    } else {
+        sp__cork_sent(&s->actor, n, bytes, in_place);
+    }
+}
+
+/// Any number of messages, of any protocol, waiting if need be.
+static SP__APART int send_any(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
+{
+    uint32_t flags = c->sock->ops->flags;
     size_t bytes;
     int got;
 
@@ -380,13 +418,52 @@ int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
         return send_fail(c, got);
     }
     bytes = send_post(c, m, got);
-    if (sp__observed(&c->observers, SP_POLLOUT)) {
-        (void)sp__uncork(); // What is corked holds credit that an observer does not know of.
-        sp__run_here(sp__option(&s->opt.in_place) != 0);
-        return got;
-    }
-    sp__cork_sent(&s->actor, (size_t)got, bytes, sp__option(&s->opt.in_place) != 0);
+    send_run(c, (size_t)got, bytes);
     return got;
+}
+
+int sp__ctx_send_one(struct sp__ctx *c, sp_msg *m, int64_t timeout)
+{
+    struct sp__sock *s = c->sock;
+    uint32_t flags = s->ops->flags;
+    size_t bytes = m->len;
+    uint32_t cost = sp__sock_cost(s, bytes, sp__option(&s->opt.send_buffer));
+    int64_t left;
+
+    // Most often there is credit for it, and nobody observes it.
+    if ((flags & (SP_PROTO_NO_SEND | SP_PROTO_REPLIES)) != 0 ||
+        atomic_load_explicit(&c->closed, memory_order_relaxed) ||
+        sp__observed(&c->observers, SP_POLLOUT) || !credit_take(c, cost, &left)) {
+        return send_any(c, &m, 1, timeout);
+    }
+    if (left <= 0 && sp__observed_after(&c->observers, SP_POLLOUT)) {
+        credit_tell(c);
+    }
+    sp__msg(m)->cost = cost;
+    if (!s->ref.raw) {
+        m->header_len = 0;
+    }
+    if ((flags & SP_PROTO_ASKS) != 0) {
+        question_begin(c, m);
+    }
+    m->next = NULL;
+    sp__post_one(&s->actor, &c->tx_port, m);
+    send_run(c, 1, bytes);
+    return 1;
+}
+
+int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
+{
+    int rc;
+
+    if (n != 1) {
+        return send_any(c, m, n, timeout);
+    }
+    rc = sp__ctx_send_one(c, m[0], timeout);
+    if (rc == 1) {
+        m[0] = NULL;
+    }
+    return rc;
 }
 
 /* ------------------------------------------------------------------ Operations */
@@ -441,10 +518,10 @@ bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w)
 {
     bool queued;
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     w->left = true;
     queued = w->queued;
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     return queued && credit_leave(c, w);
 }
 
@@ -466,7 +543,7 @@ struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
 {
     struct sp__wake wake = {NULL, NULL};
 
-    (void)pthread_mutex_lock(&c->lock);
+    sp__lock(&c->lock);
     if (atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1 > 0) {
         wake = sp__waiter_pop(&c->senders);
         SP__TRACE(E6, c, sp__wake_id(wake));
@@ -475,7 +552,7 @@ struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
         (void)atomic_fetch_and_explicit(&c->credit, ~(int64_t)1, memory_order_relaxed);
         SP__TRACE(E7, c, 0);
     }
-    (void)pthread_mutex_unlock(&c->lock);
+    sp__unlock(&c->lock);
     return wake;
 }
 
@@ -485,25 +562,31 @@ struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
 void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
 {
     struct sp__ctx *c = SP__CONTAINER(port, struct sp__ctx, tx_port);
+    struct sp__sock *s = c->sock;
 
-    sp__count(&c->sock->accepted, nodes->n);
-    if (c->sock->state >= SP__SOCK_ENDING || !c->joined) {
-        for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
-            sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, true);
-        }
+    sp__count(&s->accepted, nodes->n);
+    if (s->state >= SP__SOCK_ENDING || !c->joined) {
+        sp__sock_discard_all(s, nodes, SP_DISCARD_CLOSED, true);
         return;
     }
-    if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0) {
+    if ((s->ops->flags & SP_PROTO_ASKS) != 0) {
         c->round = sp__msg(nodes->tail)->round;
     }
-    c->sock->pending += nodes->n;
-    sp_batch_join(&c->pending, nodes);
-    sp__ctx_offer(c);
-    sp__sock_settle(c->sock);
+    s->pending += nodes->n;
+    if (c->pending.head == NULL && nodes->n == 1) {
+        c->pending = *nodes;
+        s->alone = true;
+        sp__ctx_offer(c);
+        s->alone = false;
+    } else {
+        sp_batch_join(&c->pending, nodes);
+        sp__ctx_offer(c);
+    }
+    sp__sock_settle(s);
 }
 
 /// What the protocol left is offered again, in its turn.
-static void offer_again(struct sp__ctx *c)
+static SP__APART void offer_again(struct sp__ctx *c)
 {
     struct sp__sock *s = c->sock;
 
@@ -524,29 +607,41 @@ void sp__ctx_requeue(struct sp__ctx *c, sp_batch *unsent)
     offer_again(c);
 }
 
+/// Offers to a protocol that takes the credit with the message. Returns what that gives back.
+static SP__APART int64_t offer_for_credit(struct sp__ctx *c)
+{
+    int64_t before = 0;
+
+    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+        before += sp__msg(m)->cost;
+    }
+    c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
+    for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
+        before -= sp__msg(m)->cost;
+    }
+    return before;
+}
+
 void sp__ctx_offer(struct sp__ctx *c)
 {
+    struct sp__sock *s = c->sock;
     size_t n = c->pending.n;
-    int64_t before = 0;
+    int64_t credit = 0;
 
     if (n == 0) {
         return;
     }
-    if (c->sock->ops->window == SP_WINDOW_PIPES) {
+    if (s->ops->window == SP_WINDOW_PIPES) {
         // The credit comes back when they are written or discarded.
-        c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
+        s->ops->on_send(s->ref.state, &c->ref, &c->pending);
     } else {
-        for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
-            before += sp__msg(m)->cost;
-        }
-        c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
-        for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
-            before -= sp__msg(m)->cost;
-        }
+        credit = offer_for_credit(c);
     }
-    c->sock->pending -= n - c->pending.n;
-    offer_again(c);
-    if (before > 0) {
-        sp__ctx_grant(c, before);
+    s->pending -= n - c->pending.n;
+    if (c->pending.head != NULL) {
+        offer_again(c);
+    }
+    if (credit > 0) {
+        sp__ctx_grant(c, credit);
     }
 }

@@ -83,7 +83,7 @@ static struct sp__msg *msg_block(void)
 
 /// A message that is not small, or whose block is not at hand. Not inline: the usual way needs no
 /// registers saved.
-static __attribute__((noinline)) sp_msg *msg_new_any(size_t len)
+static SP__APART sp_msg *msg_new_any(size_t len)
 {
     struct sp__msg *m = msg_block();
 
@@ -224,7 +224,7 @@ int sp__msg_reserve(sp_msg *m, size_t cap)
                     sp__pool_class(cap + 64 + SP__HEADROOM) < SP__CLASSES ? cap : cap + cap / 2);
 }
 
-int sp_msg_new(sp_msg **m, size_t len)
+static SP__APART int msg_new_fail(sp_msg **m, size_t len)
 {
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "message: no place for the result");
@@ -232,8 +232,19 @@ int sp_msg_new(sp_msg **m, size_t len)
     if (sp__forked()) {
         return sp__fail(SP_ESTATE, "called in a child after fork");
     }
-    *m = sp__msg_new(len);
-    return *m != NULL ? SP_OK : sp__fail_code(SP_ENOMEM, "message of %zu bytes", len);
+    *m = NULL;
+    return sp__fail_code(SP_ENOMEM, "message of %zu bytes", len);
+}
+
+int sp_msg_new(sp_msg **m, size_t len)
+{
+    sp_msg *new = m != NULL && !sp__forked() ? sp__msg_new(len) : NULL;
+
+    if (new == NULL) {
+        return msg_new_fail(m, len);
+    }
+    *m = new;
+    return SP_OK;
 }
 
 int sp_msg_wrap(sp_msg **m, void *buf, size_t len, void (*free_fn)(void *buf, void *arg), void *arg)

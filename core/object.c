@@ -16,8 +16,6 @@
 #define CHUNK_SLOTS (1U << CHUNK_BITS)
 #define CHUNKS 1024U
 
-#define OBJECT_RETIRED 0x80000000U // in `refs`: listed for destruction
-
 // A handle: kind (8 bits), generation (24 bits, never 0), index (32 bits).
 struct slot {
     _Atomic uint64_t id; ///< the valid handle; 0: free
@@ -87,7 +85,7 @@ void sp__reclaim(void)
         // Hazards first: without one no new reference can come, but the last call may have left one
         // behind. Acquire: what was done under the references that were dropped.
         bool used = object_in_use(obj) ||
-                    atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;
+                    atomic_load_explicit(&obj->refs, memory_order_acquire) != SP__RETIRED;
         struct sp__object **list = used ? &keep : &dead;
 
         SP__TRACE(F12, obj, used);
@@ -117,7 +115,7 @@ bool sp__hold_live(struct sp__object *obj)
     unsigned before = atomic_load_explicit(&obj->refs, memory_order_relaxed);
 
     do {
-        if ((before & OBJECT_RETIRED) != 0) {
+        if ((before & SP__RETIRED) != 0) {
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &before, before + 1,
@@ -126,22 +124,8 @@ bool sp__hold_live(struct sp__object *obj)
     return true;
 }
 
-void sp__drop(struct sp__object *obj)
+void sp__dropped(struct sp__object *obj, unsigned old)
 {
-    unsigned old = atomic_load_explicit(&obj->refs, memory_order_relaxed);
-    unsigned now;
-
-    // To zero and retired in one step: a call with a hazard may take and drop references of a
-    // retired object, and nobody can destroy it before the one who retired it has listed it.
-    // acq_rel: the last one sees what was done under all other references.
-    do {
-        now = old == 1 ? OBJECT_RETIRED : old - 1;
-    } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,
-                                                    memory_order_relaxed));
-    SP__TRACE(F9, obj, old);
-    if (now != OBJECT_RETIRED) {
-        return;
-    }
     if (old == 1) {
         (void)pthread_mutex_lock(&retired.lock);
         obj->retired = retired.head;
@@ -244,7 +228,7 @@ bool sp__handle_close(struct sp__object *obj)
 
 /// Why a handle does not lead to an object. Generations tell a closed handle from one that never
 /// was.
-static int handle_error(uint64_t id, enum sp__kind kind)
+static SP__APART int handle_error(uint64_t id, enum sp__kind kind)
 {
     enum sp__kind given = (enum sp__kind)(id >> 56);
     struct slot *s = slot_at((uint32_t)id);
@@ -268,15 +252,24 @@ static int handle_error(uint64_t id, enum sp__kind kind)
     return sp__fail(SP_ECLOSED, "handle 0x%llx is closed", (unsigned long long)id);
 }
 
+/// The thread's first call.
+static SP__APART int enter_first(uint64_t id, enum sp__kind kind, struct sp__object **obj)
+{
+    return sp__self() != NULL ? sp__enter(id, kind, obj) : handle_error(id, kind);
+}
+
 int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
 {
-    struct sp__thread *t = sp__self();
+    struct sp__thread *t = sp__thread_current;
     struct slot *s = slot_at((uint32_t)id);
     _Atomic(void *) *hazard;
     struct sp__object *o;
 
-    if (t == NULL || s == NULL || id == 0 || sp__forked() ||
-        (kind != SP__KIND_NONE && (enum sp__kind)(id >> 56) != kind)) {
+    if (t == NULL) {
+        return enter_first(id, kind, obj);
+    }
+    if (s == NULL || sp__forked() ||
+        (kind != SP__KIND_NONE ? (enum sp__kind)(id >> 56) != kind : id == 0)) {
         return handle_error(id, kind);
     }
     SP__ASSERT(t->depth < SP__HAZARDS);

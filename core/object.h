@@ -41,6 +41,8 @@ struct sp__object {
 void sp__object_init(struct sp__object *obj, enum sp__kind kind,
                      void (*destroy)(struct sp__object *obj));
 
+#define SP__RETIRED 0x80000000U // in `refs`: listed for destruction
+
 /// Relaxed: made from a reference or hazard that is held. The drop is acq_rel: the last one sees
 /// what all did.
 static inline void sp__hold(struct sp__object *obj)
@@ -52,7 +54,27 @@ static inline void sp__hold(struct sp__object *obj)
 /// The same, of one that the caller has neither a reference of nor a hazard: from a list, under the
 /// lock under which its destroy takes it out. False: it is to be destroyed.
 bool sp__hold_live(struct sp__object *obj);
-void sp__drop(struct sp__object *obj);
+
+/// Behind sp__drop: the last reference, of `old` before, went.
+void sp__dropped(struct sp__object *obj, unsigned old);
+
+static inline void sp__drop(struct sp__object *obj)
+{
+    unsigned old = atomic_load_explicit(&obj->refs, memory_order_relaxed);
+    unsigned now;
+
+    // To zero and retired in one step: a call with a hazard may take and drop references of a
+    // retired object, and nobody can destroy it before the one who retired it has listed it.
+    // acq_rel: the last one sees what was done under all other references.
+    do {
+        now = old == 1 ? SP__RETIRED : old - 1;
+    } while (!atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    SP__TRACE(F9, obj, old);
+    if (now == SP__RETIRED) {
+        sp__dropped(obj, old);
+    }
+}
 
 /// Gives the object a handle (and the table a reference), and writes it to `id` too (may be NULL):
 /// from then on others may close it, so only who holds a reference of his own may look at the

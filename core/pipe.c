@@ -213,44 +213,10 @@ static void pipe_try_gone(struct sp__pipe *p)
 /* ------------------------------------------------------------------ Reports to the socket's actor
  */
 
-/// Messages from the input actor.
-static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
-{
-    struct sp__pipe *p = SP__CONTAINER(port, struct sp__pipe, rx_port);
-    struct sp__sock *s = p->sock;
-    uint64_t bytes = 0;
-
-    for (sp_msg *m = nodes->head; m != NULL; m = m->next) {
-        bytes += m->len;
-    }
-    sp__count(&p->rx_msgs, nodes->n);
-    sp__count(&p->rx_bytes, bytes);
-    sp__count(&s->received, nodes->n);
-    if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP_PROTO_NO_RECV) != 0) {
-        sp_discard why = p->added && s->state < SP__SOCK_ENDING ? SP_DISCARD_STATE
-                                                                : SP_DISCARD_CLOSED;
-
-        for (sp_msg *m; (m = sp_batch_pop(nodes)) != NULL;) {
-            sp__sock_discard(s, m, why, false);
-        }
-        if (why == SP_DISCARD_STATE) {
-            sp__pipe_shut(p, SP_EPROTO); // A peer must not send on a one-way socket.
-        }
-        return;
-    }
-    sp_batch_join(&p->held, nodes);
-    if (p->paused) {
-        pipe_count_held(p);
-    } else {
-        sp__pipe_offer(p);
-    }
-    sp__sock_settle(s);
-}
-
 /// Gives input its credit back, by the quarter: what is owed is never so much that input stops
 /// while nothing is on its way. All of it when the protocol stops taking: how much a peer can send
 /// to a socket that does not receive must not depend on how it came.
-static void pipe_grant(struct sp__pipe *p)
+static SP__APART void pipe_grant(struct sp__pipe *p)
 {
     int64_t owed = p->rx_owed;
     int64_t had;
@@ -269,29 +235,105 @@ static void pipe_grant(struct sp__pipe *p)
     }
 }
 
-void sp__pipe_offer(struct sp__pipe *p)
+static int64_t pipe_held_cost(const struct sp__pipe *p)
 {
-    int64_t before = 0;
+    int64_t cost = 0;
 
-    if (p->held.head != NULL && p->added) {
-        for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
-            before += sp__msg(m)->cost;
-        }
-        p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
-        for (sp_msg *m = p->held.head; m != NULL; m = m->next) {
-            before -= sp__msg(m)->cost;
-        }
-        p->rx_owed += before;
-        pipe_grant(p);
+    for (const sp_msg *m = p->held.head; m != NULL; m = m->next) {
+        cost += ((const struct sp__msg *)m)->cost;
     }
+    return cost;
+}
+
+/// The protocol did not take all.
+static SP__APART void pipe_left(struct sp__pipe *p)
+{
     pipe_count_held(p);
-    if (p->held.head != NULL && p->tx_dead && !p->sock->rx_full) {
+    if (p->tx_dead && !p->sock->rx_full) {
         // The protocol does not want it though there is room: it waits for output, which is dead.
         sp__pipe_shut(p, SP_ECLOSED);
     }
+    sp__sock_pause(p->sock, p);
+}
+
+/// Offers what is held, which costs `before`, to a protocol that knows the pipe.
+static inline void pipe_offer(struct sp__pipe *p, int64_t before)
+{
+    p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
+    p->rx_owed += before;
     if (p->held.head != NULL) {
-        sp__sock_pause(p->sock, p);
+        p->rx_owed -= pipe_held_cost(p);
+        pipe_grant(p);
+        pipe_left(p);
+        return;
     }
+    if (p->rx_owed >= SP__RX_WINDOW / 4) {
+        pipe_grant(p);
+    }
+    if (p->held_counted != 0) {
+        pipe_count_held(p);
+    }
+}
+
+void sp__pipe_offer(struct sp__pipe *p)
+{
+    if (p->held.head != NULL && p->added) {
+        pipe_offer(p, pipe_held_cost(p));
+    } else if (p->held.head != NULL) {
+        pipe_left(p);
+    }
+}
+
+/// More from a pipe that holds something already.
+static SP__APART void pipe_held_more(struct sp__pipe *p, sp_batch *nodes)
+{
+    sp_batch_join(&p->held, nodes);
+    if (p->paused) {
+        pipe_count_held(p);
+    } else {
+        sp__pipe_offer(p);
+    }
+}
+
+/// Messages that nobody wants any more, or from a peer that must not send.
+static SP__APART void pipe_refuse(struct sp__pipe *p, sp_batch *nodes)
+{
+    struct sp__sock *s = p->sock;
+
+    if (p->added && s->state < SP__SOCK_ENDING) {
+        sp__sock_discard_all(s, nodes, SP_DISCARD_STATE, false);
+        sp__pipe_shut(p, SP_EPROTO); // A peer must not send on a one-way socket.
+    } else {
+        sp__sock_discard_all(s, nodes, SP_DISCARD_CLOSED, false);
+    }
+}
+
+/// Messages from the input actor.
+static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
+{
+    struct sp__pipe *p = SP__CONTAINER(port, struct sp__pipe, rx_port);
+    struct sp__sock *s = p->sock;
+    int64_t cost = 0;
+    uint64_t bytes = 0;
+
+    for (sp_msg *m = nodes->head; m != NULL; m = m->next) {
+        cost += sp__msg(m)->cost;
+        bytes += m->len;
+    }
+    sp__count(&p->rx_msgs, nodes->n);
+    sp__count(&p->rx_bytes, bytes);
+    sp__count(&s->received, nodes->n);
+    if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP_PROTO_NO_RECV) != 0) {
+        pipe_refuse(p, nodes);
+        return;
+    }
+    if (p->held.head == NULL) {
+        p->held = *nodes;
+        pipe_offer(p, cost);
+    } else {
+        pipe_held_more(p, nodes);
+    }
+    sp__sock_settle(s);
 }
 
 /// The input actor says: shaken, failed, or stopped.
@@ -445,6 +487,9 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
         sp__msg(m)->cost = cost;
     }
     p->inflight += cost;
+    if (p->passes && p->sock->alone && p->out.head == NULL) {
+        return sp__pipe_output_one(p, m);
+    }
     if (p->out.head == NULL) {
         p->out_next = p->sock->outs;
         p->sock->outs = p;

@@ -32,6 +32,8 @@
 void sp__pipe_io_init(struct sp__pipe *p);
 /// Hands `p->out` to output. The socket's actor.
 void sp__pipe_output(struct sp__pipe *p);
+/// The same for a message alone, of a pipe that passes. SP_OK.
+int sp__pipe_output_one(struct sp__pipe *p, sp_msg *m);
 /// Lets output stop behind what is queued. Once a pipe.
 void sp__pipe_end_output(struct sp__pipe *p);
 int sp__pipe_pass(struct sp__pipe *p, sp_batch *from); ///< see pipe_pass in <sp/plugin.h>

@@ -130,7 +130,7 @@ static void rx_harvested(struct sp__pipe *p, sp_batch *in)
 }
 
 /// One batch, within the credit that there is. False: there is none.
-static bool rx_pass(struct sp__pipe *p, sp_batch *from)
+static SP__APART bool rx_pass(struct sp__pipe *p, sp_batch *from)
 {
     // seq_cst: see rx_harvest; here the grant leads to a harvest, which tells the other end.
     int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
@@ -142,20 +142,84 @@ static bool rx_pass(struct sp__pipe *p, sp_batch *from)
     if (credit <= 0) {
         return false;
     }
+    in.head = from->head;
     while ((int64_t)in.n < credit && from->head != NULL) {
-        sp_msg *m = sp_batch_pop(from);
+        sp_msg *m = from->head;
 
         sp_msg_header_turn(m);
         cost += rx_stamp(p, m, wall);
-        sp_batch_push(&in, m);
+        from->head = m->next;
+        in.tail = m;
+        in.n++;
     }
+    in.tail->next = NULL;
+    from->n -= in.n;
+    from->tail = from->head != NULL ? from->tail : NULL;
     SP__TRACE(I3, p, in.n);
     rx_post(p, &in, cost);
     return true;
 }
 
+/// A batch of one. False: there is no credit.
+static inline bool rx_pass_one(struct sp__pipe *p, sp_msg *m)
+{
+    // seq_cst: see rx_pass.
+    int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
+    int64_t cost;
+
+    SP__TRACE(I2, p, credit);
+    if (credit <= 0) {
+        SP__TRACE(I6, p, 1);
+        return false;
+    }
+    SP__TRACE(I3, p, 1);
+    sp_msg_header_turn(m);
+    cost = rx_stamp(p, m, sp__platform->wall());
+    // seq_cst: see rx_post.
+    (void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);
+    SP__TRACE(I4, p, cost);
+    SP__TRACE(I5, p, 1);
+    SP__TRACE(I6, p, 0);
+    sp__post_one(&p->sock->actor, &p->rx_port, m);
+    return true;
+}
+
+/// Behind every message that was passed: who passed them held the pipe until here.
+static void rx_on_last(struct sp__port *port, sp_batch *nodes)
+{
+    (void)port;
+    for (struct sp__node *n = (struct sp__node *)nodes->head, *next; n != NULL; n = next) {
+        struct sp__pipe *p = SP__CONTAINER(n, struct sp__pipe, rx_last);
+
+        next = n->next;
+        sp__drop(&p->obj);
+    }
+}
+
+static struct sp__port rx_last_port = {rx_on_last};
+
+static SP__APART void rx_pass_last(struct sp__pipe *p)
+{
+    sp_batch last = {(sp_msg *)&p->rx_last, (sp_msg *)&p->rx_last, 1};
+
+    sp__post_batch(&p->sock->actor, &rx_last_port, &last);
+}
+
 int sp__pipe_pass(struct sp__pipe *p, sp_batch *from)
 {
+    if (from->head == NULL) {
+        rx_pass_last(p);
+        return SP_OK;
+    }
+    if (from->n == 1) {
+        sp_msg *m = from->head;
+
+        if (!rx_pass_one(p, m)) {
+            return SP_EAGAIN;
+        }
+        *from = (sp_batch){NULL, NULL, 0};
+        return SP_OK;
+    }
     // To the end of the credit: a grant that finds some left does not tell.
     while (from->head != NULL && rx_pass(p, from)) {
     }
@@ -251,7 +315,7 @@ void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits)
 /* ------------------------------------------------------------------ Output */
 
 /// Sums over what is still queued, to know what was written.
-static void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
+static inline void tx_measure(const sp_batch *q, uint64_t *cost, uint64_t *bytes)
 {
     *cost = 0;
     *bytes = 0;
@@ -273,17 +337,67 @@ static void tx_quiet(struct sp__pipe *p, bool quiet)
 
 /// Reports what was written, when it is worth it: a quarter of the queue, or everything when output
 /// stops (`stalled`) or somebody waits for every write.
-static void tx_report(struct sp__pipe *p, uint64_t cost, bool stalled)
+static inline void tx_report(struct sp__pipe *p, uint64_t cost, bool stalled)
 {
     uint64_t done = p->tx_unreported + cost;
 
+    p->tx_unreported = done;
     if (done > 0 && (stalled || p->tx_eager || done >= (p->cap + 3) / 4)) {
+        p->tx_unreported = 0;
         // Release: pairs with the exchange in pipe_written.
         (void)atomic_fetch_add_explicit(&p->tx_done, done, memory_order_release);
-        done = 0;
         sp__pipe_note(p, SP__NOTE_WRITTEN);
     }
-    p->tx_unreported = done;
+}
+
+/// The transport did not take all. Returns what it says now.
+static SP__APART int tx_submit_again(struct sp__pipe *p)
+{
+    int rc;
+
+    // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst: see
+    // sp__pipe_ready.
+    atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
+    SP__TRACE(H9, p, true);
+    SP__TRACE(I7, p, p->txq.n);
+    tx_quiet(p, false);
+    SP__TRACE(H11, p, p->txq.n);
+    rc = p->ops->submit(p->ref.tran, &p->txq);
+    SP__TRACE(H15, p, p->txq.n);
+    return rc;
+}
+
+static SP__APART void tx_fail(struct sp__pipe *p, int rc)
+{
+    p->tx_over = true;
+    SP__TRACE(H14, p, rc);
+    atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
+    sp__pipe_note(p, SP__NOTE_TX_FAILED);
+}
+
+/// What comes of a call of the transport that said `rc`, and was given `n` messages.
+static void tx_submitted(struct sp__pipe *p, int rc, size_t n, uint64_t cost, uint64_t bytes)
+{
+    if (rc == SP_EAGAIN) {
+        rc = tx_submit_again(p);
+    }
+    if (rc != SP_EAGAIN) {
+        atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);
+        SP__TRACE(H9, p, false);
+        SP__TRACE(I9, p, p->txq.n);
+    }
+    p->txq_cost = 0;
+    p->txq_bytes = 0;
+    if (p->txq.head != NULL) {
+        tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
+    }
+    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
+    sp__count(&p->tx_msgs, n - p->txq.n);
+    sp__count(&p->tx_bytes, bytes - p->txq_bytes);
+    tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
+    if (rc < 0 && rc != SP_EAGAIN) {
+        tx_fail(p, rc);
+    }
 }
 
 static void tx_submit(struct sp__pipe *p)
@@ -299,33 +413,7 @@ static void tx_submit(struct sp__pipe *p)
     SP__TRACE(H11, p, p->txq.n);
     rc = p->ops->submit(p->ref.tran, &p->txq);
     SP__TRACE(H15, p, p->txq.n);
-    if (rc == SP_EAGAIN) {
-        // Ask to be told first, then try again: an edge between the two cannot be lost. seq_cst:
-        // see sp__pipe_ready.
-        atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);
-        SP__TRACE(H9, p, true);
-        SP__TRACE(I7, p, p->txq.n);
-        tx_quiet(p, false);
-        SP__TRACE(H11, p, p->txq.n);
-        rc = p->ops->submit(p->ref.tran, &p->txq);
-        SP__TRACE(H15, p, p->txq.n);
-    }
-    if (rc != SP_EAGAIN) {
-        atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);
-        SP__TRACE(H9, p, false);
-        SP__TRACE(I9, p, p->txq.n);
-    }
-    tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
-    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
-    sp__count(&p->tx_msgs, n - p->txq.n);
-    sp__count(&p->tx_bytes, bytes - p->txq_bytes);
-    tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
-    if (rc < 0 && rc != SP_EAGAIN) {
-        p->tx_over = true;
-        SP__TRACE(H14, p, rc);
-        atomic_store_explicit(&p->tx_err, rc, memory_order_relaxed);
-        sp__pipe_note(p, SP__NOTE_TX_FAILED);
-    }
+    tx_submitted(p, rc, n, cost, bytes);
 }
 
 /// Messages from the socket's actor.
@@ -341,10 +429,11 @@ static void tx_on_msgs(struct sp__port *port, sp_batch *nodes)
     p->txq_bytes += bytes;
     SP__TRACE(H7, p, nodes->n);
     sp_batch_join(&p->txq, nodes);
-    if (!busy) {
+    if (!busy && !p->tx_over) {
         tx_submit(p);
+    } else {
+        atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
     }
-    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
 }
 
 static void tx_on_event(struct sp__event *ev)
@@ -396,6 +485,52 @@ void sp__pipe_end_output(struct sp__pipe *p)
 
     sp__hold(&p->obj); // Until it was handled.
     sp__post_batch(p->tx_ev.actor, &tx_end_port, &end);
+}
+
+/// The transport did not take a message alone.
+static SP__APART void tx_left_one(struct sp__pipe *p, int rc, sp_batch *one)
+{
+    uint64_t cost;
+    uint64_t bytes;
+
+    tx_measure(one, &cost, &bytes);
+    p->txq = *one;
+    tx_submitted(p, rc, 1, cost, bytes);
+}
+
+/// What waits already goes first.
+static SP__APART void tx_behind(struct sp__pipe *p, sp_batch *one)
+{
+    tx_on_msgs(&p->tx_port, one);
+}
+
+SP__APART int sp__pipe_output_one(struct sp__pipe *p, sp_msg *m)
+{
+    uint64_t cost = sp__msg(m)->cost;
+    uint64_t bytes = m->len;
+    sp_batch one = {m, m, 1};
+    int rc;
+
+    SP__TRACE(H1, p, 1);
+    if (p->txq.head != NULL || p->tx_over ||
+        atomic_load_explicit(&p->tx_want, memory_order_relaxed)) {
+        tx_behind(p, &one);
+        return SP_OK;
+    }
+    SP__TRACE(H7, p, 1);
+    SP__TRACE(H11, p, 1);
+    rc = p->ops->submit(p->ref.tran, &one);
+    SP__TRACE(H15, p, one.n);
+    if (rc != SP_OK) {
+        tx_left_one(p, rc, &one);
+        return SP_OK;
+    }
+    SP__TRACE(H9, p, false);
+    SP__TRACE(I9, p, 0);
+    sp__count(&p->tx_msgs, 1);
+    sp__count(&p->tx_bytes, bytes);
+    tx_report(p, cost, false);
+    return SP_OK;
 }
 
 void sp__pipe_output(struct sp__pipe *p)

@@ -127,6 +127,13 @@ void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out
     sp__msg_release(m);
 }
 
+void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bool out)
+{
+    for (sp_msg *m; (m = sp_batch_pop(b)) != NULL;) {
+        sp__sock_discard(s, m, reason, out);
+    }
+}
+
 /* ------------------------------------------------------------------ Settling */
 
 /// Offers what paused pipes hold, oldest pause first, until the receivers are full again.
@@ -261,12 +268,9 @@ static void sock_done(struct sp__sock *s)
     }
 }
 
-void sp__sock_settle(struct sp__sock *s)
+/// Offers again what was left.
+static SP__APART void sock_offer_again(struct sp__sock *s)
 {
-    if (s->settling) {
-        return;
-    }
-    s->settling = true;
     while (s->tx_again || s->rx_again) {
         if (s->tx_again) {
             s->tx_again = false;
@@ -277,7 +281,31 @@ void sp__sock_settle(struct sp__sock *s)
             sock_offer_paused(s);
         }
     }
-    sp__pipes_out(s);
+}
+
+/// Of a socket that closes: the end of lingering, and of the last pipe.
+static SP__APART void sock_settle_end(struct sp__sock *s)
+{
+    if (s->state == SP__SOCK_LINGERING && sock_flushed(s)) {
+        sock_end(s);
+    }
+    if (s->state == SP__SOCK_ENDING && s->pipes == NULL && sock_first_ep(s, true) == NULL) {
+        sock_done(s);
+    }
+}
+
+void sp__sock_settle(struct sp__sock *s)
+{
+    if (s->settling) {
+        return;
+    }
+    s->settling = true;
+    if (s->tx_again || s->rx_again) {
+        sock_offer_again(s);
+    }
+    if (s->outs != NULL) {
+        sp__pipes_out(s);
+    }
     while (s->publishes != NULL) {
         struct sp__ctx *c = s->publishes;
 
@@ -286,11 +314,8 @@ void sp__sock_settle(struct sp__sock *s)
     }
     atomic_store_explicit(&s->pending_depth, s->pending, memory_order_relaxed);
     s->settling = false;
-    if (s->state == SP__SOCK_LINGERING && sock_flushed(s)) {
-        sock_end(s);
-    }
-    if (s->state == SP__SOCK_ENDING && s->pipes == NULL && sock_first_ep(s, true) == NULL) {
-        sock_done(s);
+    if (s->state != SP__SOCK_OPEN) {
+        sock_settle_end(s);
     }
 }
 

@@ -11,6 +11,7 @@
 #define SP_CORE_SOCKET_H
 
 #include "actor.h"
+#include "lock.h"
 #include "msg.h"
 #include "object.h"
 #include "observe.h"
@@ -92,7 +93,7 @@ struct sp__ctx {
     atomic_bool rx_starved;  ///< the actor has more, and found no room
     struct sp__event space;  ///< receivers made room
 
-    pthread_mutex_t lock;
+    struct sp__lock lock;
     sp_batch local; ///< received, oldest first; under the lock, as all below
     sp_batch trash; ///< dropped under the lock, to be released after it
     struct sp__waiters receivers;
@@ -119,6 +120,7 @@ void sp__ctx_fini(struct sp__ctx *c);
 /// Send and receive, waiting for at most `timeout` ms (-1: for ever) if need be. Return how many,
 /// or an error (with detail).
 int sp__ctx_send(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout);
+int sp__ctx_send_one(struct sp__ctx *c, sp_msg *m, int64_t timeout); ///< 1, or an error
 int sp__ctx_recv(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout);
 /// Receives into a buffer. SP_EMSGSIZE: too small; the message stays the next one.
 ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t timeout);
@@ -228,15 +230,16 @@ struct sp__pipe {
     bool added; ///< the protocol knows it
     bool rx_gone;
     bool tx_gone;
-    bool tx_dead;          ///< output failed: the peer is gone, input is still to be read
-    bool opened;           ///< the transport has state to free
-    bool passes;           ///< SP_TRANSPORT_PASSES; constant
-    sp_batch held;         ///< received, not taken by the protocol
-    uint32_t held_counted; ///< of these, in the socket's held_depth
-    uint32_t cap;          ///< send credit of its queue
-    int64_t inflight;      ///< cost in its queue
-    sp_batch out;          ///< sent in this visit, not handed to output yet
-    int64_t rx_owed;       ///< input's credit that is to be given back
+    bool tx_dead;            ///< output failed: the peer is gone, input is still to be read
+    bool opened;             ///< the transport has state to free
+    bool passes;             ///< SP_TRANSPORT_PASSES; constant
+    struct sp__node rx_last; ///< behind the last message that was passed
+    sp_batch held;           ///< received, not taken by the protocol
+    uint32_t held_counted;   ///< of these, in the socket's held_depth
+    uint32_t cap;            ///< send credit of its queue
+    int64_t inflight;        ///< cost in its queue
+    sp_batch out;            ///< sent in this visit, not handed to output yet
+    int64_t rx_owed;         ///< input's credit that is to be given back
     struct sp__port rx_port;
     struct sp__event rx_note; ///< from the input actor, behind its messages
     struct sp__event note;    ///< from everybody else
@@ -482,6 +485,7 @@ struct sp__sock {
     struct sp__pipe *paused_head;
     struct sp__pipe *paused_tail;
     struct sp__pipe *outs;       ///< pipes to which this visit sent something
+    bool alone;                  ///< a message alone is offered: pipes that pass do so at once
     struct sp__ctx *offers;      ///< contexts with something in `pending`, in turn
     struct sp__ctx *offers_last; ///< of these; if there are any
     size_t pending;              ///< messages in `pending` of all contexts
@@ -557,6 +561,7 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
 /// end of lingering.
 void sp__sock_settle(struct sp__sock *s);
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
+void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bool out);
 /// Gives every context credit, or takes it away.
 void sp__sock_grant(struct sp__sock *s, int64_t credit);
 /// Writes the defaults of the protocol's options: those of the socket, or with SP_OPTION_CTX those

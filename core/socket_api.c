@@ -369,8 +369,10 @@ int sp_send(sp_socket s, const void *data, size_t len, int flags)
         rc = sp__fail_code(SP_ENOMEM, "send: message of %zu bytes", len);
     } else {
         memcpy(m->data, len > 0 ? data : "", len);
-        rc = sp__ctx_send(&sock->ctx, &m, 1, sp__timeout(&sock->ctx.opt.send_timeout, flags));
-        sp__msg_release(m); // NULL if it was sent.
+        rc = sp__ctx_send_one(&sock->ctx, m, sp__timeout(&sock->ctx.opt.send_timeout, flags));
+        if (rc < 0) {
+            sp__msg_release(m);
+        }
     }
     sp__leave();
     return rc < 0 ? rc : SP_OK;

@@ -99,7 +99,9 @@ static inline int sp_msg_header_put_u32(sp_msg *m, uint32_t v)
 /// for the receiver.
 static inline void sp_msg_header_turn(sp_msg *m)
 {
-    memmove(m->header + SP_HEADER_MAX - m->header_len, m->header, m->header_len);
+    if (m->header_len > 0) {
+        memmove(m->header + SP_HEADER_MAX - m->header_len, m->header, m->header_len);
+    }
     m->header_in = m->header_len;
     m->header_len = 0;
 }
@@ -308,7 +310,7 @@ typedef struct sp_bound {
 /// `submit` hands messages to the other end within the process, by pipe_pass: it never waits, and
 /// takes no longer than a few instructions a message. The core then calls it where the messages are
 /// sent, without an actor in between, and harvest when pipe_pass had found no credit and there is
-/// some again.
+/// some again. submit and pipe_close of a pipe never run at the same time.
 #define SP_TRANSPORT_PASSES 1U
 
 typedef struct sp_transport_ops sp_transport_ops;
@@ -447,9 +449,10 @@ struct sp_host {
     const void *(*extension)(const char *id);
 
     /// [any] Messages from the front of `batch` arrive at `to`, a pipe of this process whose
-    /// handshake is done and that is not closed, and which does not harvest them; their headers are
-    /// turned. One caller a pipe at a time. SP_EAGAIN: not all, the pipe has no more credit; when
-    /// it has, its harvest is called.
+    /// handshake is done, and which does not harvest them; their headers are turned. It is not
+    /// closed, or held: then its socket discards what comes too late. One caller a pipe at a time;
+    /// one who held it gives it up with an empty batch, behind what was passed, and passes no more.
+    /// SP_EAGAIN: not all, the pipe has no more credit; when it has, its harvest is called.
     int (*pipe_pass)(sp_pipe_ref *to, sp_batch *batch);
 };
 

@@ -14,14 +14,14 @@
  * map: F3 core/object.c sp__enter `atomic_load_explicit(&s->id, memory_order_seq_cst) != id`
  * map: F4 core/object.c sp__leave `atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);`
  * map: F5 core/actor.c actor_push `sp__hold(a->owner);`
- * map: F6 core/actor.c sp__actor_run `sp__drop(owner);`
+ * map: F6 core/actor.h sp__actor_run `sp__drop(owner);`
  * map: F7 core/object.c sp__handle_close `atomic_compare_exchange_strong_explicit(&s->id, &id, 0, memory_order_seq_cst`
- * map: F8 core/object.c sp__drop `now = old == 1 ? OBJECT_RETIRED : old - 1;`
- * map: F9 core/object.c sp__drop `atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel`
- * map: F10 core/object.c sp__drop `if (old == 1) {`
- * map: F11 core/object.c sp__drop `obj->retired = retired.head;`
+ * map: F8 core/object.h sp__drop `now = old == 1 ? SP__RETIRED : old - 1;`
+ * map: F9 core/object.h sp__drop `atomic_compare_exchange_weak_explicit(&obj->refs, &old, now, memory_order_acq_rel`
+ * map: F10 core/object.c sp__dropped `if (old == 1) {`
+ * map: F11 core/object.c sp__dropped `obj->retired = retired.head;`
  * map: F12 core/object.c sp__reclaim `bool used = object_in_use(obj) ||`
- * map: F13 core/object.c sp__reclaim `atomic_load_explicit(&obj->refs, memory_order_acquire) != OBJECT_RETIRED;`
+ * map: F13 core/object.c sp__reclaim `atomic_load_explicit(&obj->refs, memory_order_acquire) != SP__RETIRED;`
  * map: F14 core/object.c sp__reclaim `obj->destroy(obj);`
  * map: F15 core/object.c object_in_use `atomic_load_explicit(&t->hazard[i], memory_order_seq_cst) == obj`
  * map: F16 core/socket.c sp__sock_shut `if (!sp__handle_close(&s->obj)) {`

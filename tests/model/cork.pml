@@ -18,7 +18,7 @@
  * map: K3 core/cork.c cork_put `return watched || sp__cork_take(t) == NULL;`
  * map: K4 core/cork.c sp__cork_take `a = atomic_exchange_explicit(&t->cork, NULL, memory_order_acq_rel);`
  * map: K5 core/cork.c sp__uncork `sp__schedule(a);`
- * map: K6 core/cork.c sp__cork_sent `if (held == a) {`
+ * map: K6 core/cork.c cork_other `if (held == a) {`
  * map: K7 core/cork.c sp__cork_look `any = any || corks != t->corks_seen;`
  * map: K8 core/cork.c sp__cork_look `held = atomic_load_explicit(&t->cork, memory_order_seq_cst);`
  * map: K9 core/cork.c sp__cork_look `struct sp__actor *a = sp__cork_take(t);`

@@ -22,7 +22,7 @@
  * map: E12 core/ctx_send.c credit_wait `sp__sock_block(c->sock, deadline)`
  * map: E13 core/ctx_send.c credit_leave `queued = w->queued;`
  * map: E14 core/ctx_send.c credit_leave `if (c->senders.head == NULL) {`
- * map: E15 core/ctx.c sp__ctx_shut `wake = ctx_next(c, &c->senders, c);`
+ * map: E15 core/ctx.c ctx_next `wake = sp__waiter_pop_of(&at->senders, c);`
  *
  * Merged: a take (load and compare-and-swap) is one step; mark and credit are two variables that
  * change in one step. A critical section is one step: each touches the word once, and the list

@@ -15,7 +15,7 @@
  * map: A4 core/actor.c actor_push `if (head == SP__IDLE) {`
  * map: A5 core/actor.c actor_drain `atomic_exchange_explicit(&a->inbox, NULL, memory_order_acquire)`
  * map: A6 core/actor.c actor_drain `list->next = ordered;`
- * map: A7 core/actor.c sp__actor_run `&a->inbox, &empty, SP__IDLE, memory_order_release`
+ * map: A7 core/actor.h sp__actor_run `&a->inbox, &empty, SP__IDLE, memory_order_release`
  * map: A8 core/actor.c sp__post `atomic_exchange_explicit(&ev->node.port, &event_port, memory_order_acq_rel)`
  * map: A9 core/actor.c event_dispatch `atomic_exchange_explicit(&n->port, NULL, memory_order_acq_rel)`
  * map: A10 core/actor.c event_dispatch `ev->handle(ev);`

@@ -15,9 +15,9 @@
  * map: I4 core/pipe_io.c rx_post `(void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);`
  * map: I5 core/pipe_io.c rx_post `sp__post_batch(&p->sock->actor, &p->rx_port, in);`
  * map: I6 core/pipe_io.c sp__pipe_pass `while (from->head != NULL && rx_pass(p, from)) {`
- * map: I7 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);`
+ * map: I7 core/pipe_io.c tx_submit_again `atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);`
  * map: I8 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
- * map: I9 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);`
+ * map: I9 core/pipe_io.c tx_submitted `atomic_store_explicit(&p->tx_want, false, memory_order_relaxed);`
  * map: I10 core/pipe.c pipe_grant `if (owed == 0 || (owed < SP__RX_WINDOW / 4 && p->held.head == NULL)) {`
  * map: I11 core/pipe.c pipe_grant `had = atomic_fetch_add_explicit(&p->rx_credit, owed, memory_order_seq_cst);`
  * map: I12 core/pipe.c pipe_grant `sp__pipe_cmd_rx(p, SP__RX_CREDIT);`
@@ -27,7 +27,7 @@
  * map: I16 transports/inproc/inproc.c link_ready `link->host->pipe_ready(link->side[side].pipe, ready);`
  * map: I17 core/pipe_io.c sp__pipe_ready `bool want = atomic_load_explicit(&p->tx_want, memory_order_seq_cst)`
  * map: I18 core/pipe_io.c tx_on_event `if (p->txq.head != NULL) {`
- * map: I19 transports/inproc/inproc.c inproc_submit `rc = link->host->pipe_pass(link->side[1 - pipe->me].pipe, out);`
+ * map: I19 transports/inproc/inproc.c inproc_submit `return pipe->link->host->pipe_pass(pipe->peer, out);`
  * map: I20 core/pipe.c pipe_join `atomic_store_explicit(&p->rx_credit, SP__RX_WINDOW, memory_order_release);`
  *
  * Merged: mailboxes are counts, and an event's flag, as proven in mailbox.pml.

@@ -21,14 +21,14 @@
  * map: H6 core/pipe_io.c tx_on_end `sp__pipe_note(p, SP__NOTE_TX_STOPPED);`
  * map: H7 core/pipe_io.c tx_on_msgs `sp_batch_join(&p->txq, nodes);`
  * map: H8 core/pipe_io.c sp__pipe_ready `sp__pipe_cmd_tx(p, SP_READY_OUT);`
- * map: H9 core/pipe_io.c tx_submit `atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);`
+ * map: H9 core/pipe_io.c tx_submit_again `atomic_store_explicit(&p->tx_want, true, memory_order_seq_cst);`
  * map: H10 core/pipe_io.c sp__pipe_ready `atomic_load_explicit(&p->tx_want, memory_order_seq_cst)`
  * map: H11 core/pipe_io.c tx_submit `rc = p->ops->submit(p->ref.tran, &p->txq);`
  * map: H12 core/pipe.c pipe_return_unsent `memset(&p->txq, 0, sizeof(p->txq));`
  * map: H13 core/pipe_io.c tx_on_event `if (p->tx_over) {`
  * map: H16 core/pipe.c sp__pipe_send `sp_batch_push(&p->out, m);`
  * map: H17 core/pipe.c sp__pipe_shut `sp__pipes_out(p->sock);`
- * map: H18 core/pipe_io.c tx_submit `tx_quiet(p, false);`
+ * map: H18 core/pipe_io.c tx_submit_again `tx_quiet(p, false);`
  * map: H19 core/pipe_io.c pipe_watch_ready `sp__pipe_cmd_tx(p, SP__TX_QUIET);`
  * map: H20 core/pipe_io.c tx_on_event `tx_quiet(p, true);`
  * map: H21 core/platform_linux.c linux_watch_out `(void)epoll_ctl(linux_epoll, EPOLL_CTL_MOD, fd, &ev);`

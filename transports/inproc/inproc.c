@@ -4,8 +4,10 @@
 ///
 /// Concurrency: the table of names is under one lock (cold: listen, dial, accept, close), the two
 /// pipes of a link under the link's: a pipe is there from its join until its pipe_close, so whoever
-/// says ready or passes messages does it under that lock (which only posts). How much may be under
-/// way is the receiving pipe's credit.
+/// says ready does it under that lock (which only posts). Messages are passed without it: from its
+/// handshake until its pipe_close a pipe holds a reference of the other one. What comes when that
+/// is closed already, its socket discards. How much may be under way is the receiving pipe's
+/// credit.
 #include <sp/plugin.h>
 
 #include <pthread.h>
@@ -43,6 +45,9 @@ struct inproc_link {
 struct inproc_pipe {
     struct inproc_link *link;
     unsigned me;
+    /// The other side's, held; NULL: not there yet, or closed. Written under the link's lock; read
+    /// by submit, which comes behind the handshake and in front of pipe_close.
+    sp_pipe_ref *peer;
 };
 
 static pthread_mutex_t inproc_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -176,6 +181,7 @@ static void link_join(struct inproc_link *link, unsigned me, struct inproc_pipe 
 {
     pipe->link = link;
     pipe->me = me;
+    pipe->peer = NULL;
     (void)pthread_mutex_lock(&link->lock);
     link->side[me].pipe = ref;
     (void)pthread_mutex_unlock(&link->lock);
@@ -243,6 +249,10 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
     first = mine->ids.own == 0;
     mine->ids = hs->ids;
     ids = other->ids;
+    if (ids.own != 0 && mine->pipe != NULL && other->pipe != NULL) {
+        pipe->peer = other->pipe;
+        link->host->pipe_hold(pipe->peer);
+    }
     (void)pthread_mutex_unlock(&link->lock);
     if (first) {
         link_ready(link, 1 - pipe->me, SP_READY_IN | SP_READY_OUT);
@@ -282,27 +292,33 @@ static int inproc_harvest(void *self, sp_batch *in, size_t max, unsigned ready)
     return 0;
 }
 
-/// Under the lock, so that the other side's pipe_close comes before or after it.
 static int inproc_submit(void *self, sp_batch *out)
 {
     struct inproc_pipe *pipe = self;
-    struct inproc_link *link = pipe->link;
-    int rc = SP_ECLOSED;
 
-    (void)pthread_mutex_lock(&link->lock);
-    // Relaxed: written under the lock.
-    if (!atomic_load_explicit(&link->closed, memory_order_relaxed)) {
-        rc = link->host->pipe_pass(link->side[1 - pipe->me].pipe, out);
+    // Acquire: pairs with the release in link_close.
+    if (atomic_load_explicit(&pipe->link->closed, memory_order_acquire) || pipe->peer == NULL) {
+        return SP_ECLOSED;
     }
-    (void)pthread_mutex_unlock(&link->lock);
-    return rc;
+    return pipe->link->host->pipe_pass(pipe->peer, out);
 }
 
 static void inproc_pipe_close(void *self)
 {
     struct inproc_pipe *pipe = self;
+    sp_batch last = {NULL, NULL, 0};
+    sp_pipe_ref *peer;
 
     link_close(pipe->link, pipe->me);
+    // A handshake under way, of the input actor, finds this side gone.
+    (void)pthread_mutex_lock(&pipe->link->lock);
+    peer = pipe->peer;
+    pipe->peer = NULL;
+    (void)pthread_mutex_unlock(&pipe->link->lock);
+    if (peer != NULL) {
+        (void)pipe->link->host->pipe_pass(peer,
+                                          &last); // Not dropped: messages may be on their way.
+    }
 }
 
 static void inproc_pipe_fini(void *self)

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/// A lock that is held for a few instructions, and hardly ever waited for: one word that is taken
+/// and given back inline. Who has to wait queues at a mutex; the first of these sleeps on a place
+/// to park of the lock's own. [any]
+#ifndef SP_CORE_LOCK_H
+#define SP_CORE_LOCK_H
+
+#include "platform.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct sp__lock {
+    atomic_uint word;         ///< 0 free, 1 held, 2 held and somebody waits
+    struct sp__parker parker; ///< where the first of those who wait sleeps
+    pthread_mutex_t queue;    ///< … which is who has this
+};
+
+/// SP_ENOMEM.
+int sp__lock_init(struct sp__lock *l);
+void sp__lock_fini(struct sp__lock *l);
+
+/// Behind the two below: the lock is not free, and somebody waits for it. Unlike a mutex it is
+/// touched after it was given back, so who does that keeps what it stands in alive: a call by its
+/// hazard, an actor by its owner, an operation by its target.
+void sp__lock_wait(struct sp__lock *l);
+void sp__lock_pass(struct sp__lock *l);
+
+static inline void sp__lock(struct sp__lock *l)
+{
+    unsigned nobody = 0;
+
+    // Acquire: pairs with the release in sp__unlock; what is under the lock is as it was left.
+    if (!atomic_compare_exchange_strong_explicit(&l->word, &nobody, 1, memory_order_acquire,
+                                                 memory_order_relaxed)) {
+        sp__lock_wait(l);
+    }
+}
+
+static inline void sp__unlock(struct sp__lock *l)
+{
+    // Release: see sp__lock.
+    if (atomic_exchange_explicit(&l->word, 0, memory_order_release) == 2) {
+        sp__lock_pass(l);
+    }
+}
+
+#endif
