@@ -458,6 +458,7 @@ static ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
         }
         if (rc != SP_OK) {
             next = rx_pass_on(q); // It may have been its turn.
+            SP__TRACE(D15, q, sp__wake_id(next));
         }
         sp__ctx_unlock(q);
         if (rc == SP_OK) {
