@@ -94,6 +94,7 @@ void sp__ctx_purge(struct sp__ctx *c)
         if (m->header_len == SP__MSG_FAILURE) {
             sp__msg_release(m);
         } else {
+            sp__count(&c->entered, (uint64_t)0 - 1); // Else it would count as queued, too.
             sp__sock_discard(c->sock, m, SP_DISCARD_CLOSED, false);
         }
     }
