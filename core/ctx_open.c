@@ -45,7 +45,7 @@ static void ctx_on_end(struct sp__event *ev)
     s->ctxs_taken += sp__counted(&o->ctx.taken);
     s->ctxs_stale += sp__counted(&o->ctx.stale);
     // What was left in it is counted as dropped, and there no more.
-    s->ctxs_entered += sp__counted(&o->ctx.taken) + sp__counted(&o->ctx.stale);
+    s->ctxs_entered += sp__counted(&o->ctx.entered);
     (void)pthread_mutex_unlock(&s->lock);
     sp__ctx_fini(&o->ctx);
     sp__free(o);
