@@ -176,10 +176,9 @@ static SP__APART struct sp__node *rx_turn(struct sp__node *oldest)
     return newest;
 }
 
-/// Pushes what was delivered. True: it found the mark.
-static inline bool rx_push(struct sp__ctx *c)
+/// Pushes what was delivered, which begins with `oldest`. True: it found the mark.
+static inline bool rx_push(struct sp__ctx *c, struct sp__node *oldest)
 {
-    struct sp__node *oldest = (struct sp__node *)c->delivered.head;
     struct sp__node *newest = oldest->next != NULL ? rx_turn(oldest) : oldest;
     struct sp__node *head;
 
@@ -231,10 +230,10 @@ static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
 
 /// While somebody observes the queue messages are pushed under the lock: nobody receives one before
 /// they know of it, but for receivers that wait, which come first.
-static SP__APART void rx_push_observed(struct sp__ctx *c)
+static SP__APART void rx_push_observed(struct sp__ctx *c, struct sp__node *oldest)
 {
     sp__lock(&c->lock);
-    if (rx_push(c)) {
+    if (rx_push(c, oldest)) {
         rx_wake(c);
         sp__lock(&c->lock);
     }
@@ -243,16 +242,17 @@ static SP__APART void rx_push_observed(struct sp__ctx *c)
 
 void sp__ctx_publish(struct sp__ctx *c)
 {
+    struct sp__node *oldest = (struct sp__node *)c->delivered.head;
     bool waits;
 
-    if (c->delivered.head == NULL) {
+    if (oldest == NULL) {
         return;
     }
     if (sp__observed(&c->observers, SP_POLLIN)) {
-        rx_push_observed(c);
+        rx_push_observed(c, oldest);
         return;
     }
-    waits = rx_push(c);
+    waits = rx_push(c, oldest);
     if (waits || sp__observed_after(&c->observers, SP_POLLIN)) {
         rx_pushed(c, waits);
     }

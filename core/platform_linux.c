@@ -25,7 +25,8 @@
 
 static int linux_epoll = -1;
 static int linux_wake = -1;
-// In the readiness set as targets that nobody watches; made by poller_fd.
+// In the readiness set as linux_wake is; made by poller_fd. They stay readable until what they say
+// was seen to.
 static int linux_due = -1;
 static int linux_busy = -1;
 
@@ -348,9 +349,6 @@ static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
             (void)!read(linux_wake, &count, sizeof(count));
             continue;
         }
-        if (events[i].data.ptr == &linux_due || events[i].data.ptr == &linux_busy) {
-            continue; // Until what is due was done.
-        }
         out[filled].target = events[i].data.ptr;
         out[filled].ready = (e & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? SP_READY_IN : 0) |
                             (e & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? SP_READY_OUT : 0) |
@@ -394,8 +392,7 @@ static void linux_flag_close(int fd)
 
 static int linux_poller_fd(void)
 {
-    struct epoll_event due = {.events = EPOLLIN, .data = {.ptr = &linux_due}};
-    struct epoll_event busy = {.events = EPOLLIN, .data = {.ptr = &linux_busy}};
+    struct epoll_event ev = {.events = EPOLLIN, .data = {.ptr = NULL}};
     int rc;
 
     if (linux_due >= 0) {
@@ -404,8 +401,8 @@ static int linux_poller_fd(void)
     linux_due = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     linux_busy = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (linux_due < 0 || linux_busy < 0 ||
-        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_due, &due) < 0 ||
-        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_busy, &busy) < 0) {
+        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_due, &ev) < 0 ||
+        epoll_ctl(linux_epoll, EPOLL_CTL_ADD, linux_busy, &ev) < 0) {
         rc = -errno;
         linux_close(&linux_due);
         linux_close(&linux_busy);
