@@ -452,7 +452,7 @@ int sp_actor_stop(sp_actor a)
     struct sp__app *app = NULL;
     int rc = sp__app_enter(a, &app);
 
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     sp__hold(&app->obj);

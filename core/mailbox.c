@@ -260,7 +260,7 @@ int sp_mailbox_post(sp_mailbox mb, sp_msg *m, int flags)
         return sp__fail(SP_EINVAL, "post: the message is NULL");
     }
     rc = box_enter(mb, &box);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = box_post_or_wait(box, m, sp__timeout(&box->send_timeout, flags));
@@ -306,7 +306,7 @@ int sp_mailbox_take(sp_mailbox mb, sp_msg **m, int flags)
         return sp__fail(SP_EINVAL, "take: no place for the message");
     }
     rc = box_enter(mb, &box);
-    if (rc < 0) {
+    if (rc != SP_OK) {
         return rc;
     }
     rc = box_take_or_wait(box, m, sp__timeout(&box->recv_timeout, flags));
