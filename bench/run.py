@@ -90,6 +90,7 @@ HEADS = {
     "lat": (("median", "median_us"), ("p99", "p99_us"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "thr": (("a second", "rate"), ("MB/s", "mb_s"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "start": (("from exec, µs", "exec_us"), ("from main, µs", "main_us"), ("threads", "threads_running")),
+    "flight": (("a second", "rate"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "conns": (("ms", "ms"), ("dialer bytes", "dialer_bytes"), ("listener bytes", "listener_bytes"),
               ("fds", "dialer_fds"), ("threads", "dialer_threads")),
 }
@@ -99,7 +100,7 @@ def table(results):
     """Markdown: a line a member, its figures, and how many times better this library is."""
     kind = results[0]["group"].split("-")[0]
     head = HEADS[kind]
-    ratios = [("sp is better by", "ratio")] + ([("in CPU by", "cpu_ratio")] if kind in ("lat", "thr") else [])
+    ratios = [("sp is better by", "ratio")] + ([("in CPU by", "cpu_ratio")] if kind in ("lat", "thr", "flight") else [])
     lines = ["| | | " + " | ".join(h for h, _ in head + tuple(ratios)) + " |", "|---|---|" + "---|" * len(head + tuple(ratios))]
     for r in results:
         key = r["key"]
@@ -111,7 +112,7 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
-TITLES = {"lat": "Round trip", "thr": "One-way", "start": "Start to first message", "conns": "1,000 connections"}
+TITLES = {"lat": "Round trip", "thr": "One-way", "flight": "64 requests in flight", "start": "Start to first message", "conns": "1,000 connections"}
 
 
 def groups(results):
