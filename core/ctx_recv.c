@@ -640,27 +640,24 @@ ssize_t sp__ctx_recv_into(struct sp__ctx *c, void *buf, size_t cap, int64_t time
 
 /* ------------------------------------------------------------------ Operations */
 
-/// A message for an operation, an error for it, or SP_EAGAIN: it waits, and is no longer ours.
-/// Under the lock.
-static int op_take(struct sp__ctx *c, struct sp__waiter *w, bool first, sp_msg **m)
+/// A message for an operation, or an error for it. False: it waits, and is no longer ours. Under
+/// the lock.
+static bool op_take(struct sp__ctx *c, struct sp__waiter *w, bool first, sp_msg **m, int *rc)
 {
-    int rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : rx_allowed(c);
-
-    while (rc == SP_OK && rx_first(c) == NULL) {
+    *rc = (c->sock->ops->flags & SP_PROTO_NO_RECV) != 0 ? SP_ENOTSUP : rx_allowed(c);
+    while (*rc == SP_OK && rx_first(c) == NULL) {
         if (w->left) {
-            return SP_ECANCELED;
-        }
-        if (rx_join(c->rx, w, first)) {
-            return SP_EAGAIN;
+            *rc = SP_ECANCELED;
+        } else if (rx_join(c->rx, w, first)) {
+            return false;
         }
     }
-    if (rc == SP_OK && c->rx->local.head->header_len == SP__MSG_FAILURE) {
-        return rx_take_failure(c);
-    }
-    if (rc == SP_OK) {
+    if (*rc == SP_OK && c->rx->local.head->header_len == SP__MSG_FAILURE) {
+        *rc = rx_take_failure(c); // Whatever the protocol gave.
+    } else if (*rc == SP_OK) {
         *m = rx_take(c);
     }
-    return rc;
+    return true;
 }
 
 struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool first)
@@ -668,17 +665,18 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
     struct sp__ctx *q = c->rx;
     struct sp__wake next = {NULL, NULL};
     sp_msg *m = NULL;
+    bool through;
     int rc;
 
     sp__lock(&q->lock);
-    rc = op_take(c, w, first, &m);
-    if (rc != SP_EAGAIN) {
+    through = op_take(c, w, first, &m, &rc);
+    if (through) {
         rx_changed(q);
         next = rx_pass_on(q);
         SP__TRACE(D15, q, sp__wake_id(next));
     }
     sp__ctx_unlock(q);
-    if (rc != SP_EAGAIN) {
+    if (through) {
         w->over(w, rc, m);
     }
     return next;

@@ -111,9 +111,9 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
         sp__post(&op->done_ev);
     } else {
         op_count(false);
-    }
-    if (op->done == NULL && waited) {
-        op_wake_waiters(op);
+        if (waited) {
+            op_wake_waiters(op);
+        }
     }
     if (target != NULL) {
         sp__drop(target);

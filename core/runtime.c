@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 #define THREADS_AUTO_MAX 4
+#define EXIT_GRACE                                                                                 \
+    100 // ms beyond the longest linger that a process which ends waits for its sockets
 
 #ifndef SP_VERSION
 #define SP_VERSION "0.1.0"
@@ -60,12 +62,53 @@ static void runtime_in_child(void)
     atomic_store_explicit(&sp__in_child, true, memory_order_relaxed);
 }
 
-/// What was sent before a process ends has its time to linger, as with sp_fini.
+/// Shuts every socket: they linger in parallel. Those that were not shut before, held, linked by
+/// next_closing; `*linger` becomes the longest of their times, ms (-1: for ever).
+static struct sp__object *runtime_shut_all(int64_t *linger)
+{
+    struct sp__object *list = NULL;
+    struct sp__object *obj;
+
+    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
+        struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
+        int64_t own = sp__option(&s->opt.linger);
+
+        if (sp__sock_shut(s, own)) {
+            *linger = *linger < 0 || own < 0 ? -1 : own > *linger ? own : *linger;
+            s->next_closing = list;
+            list = obj;
+        } else {
+            sp__drop(obj);
+        }
+    }
+    return list;
+}
+
+static void runtime_wait_all(struct sp__object *list, int64_t deadline)
+{
+    while (list != NULL) {
+        struct sp__sock *s = SP__CONTAINER(list, struct sp__sock, obj);
+
+        list = s->next_closing;
+        sp__sock_wait(s, deadline);
+        sp__drop(&s->obj);
+    }
+}
+
+/// What was sent before a process ends has its time to linger. Nothing else is waited for: a
+/// callback that does not return must not keep the process.
 static void runtime_at_exit(void)
 {
-    if (!sp__platform->simulated && sp__self() != NULL && !sp__self()->in_user) {
-        sp_fini();
+    int64_t linger = 0;
+    struct sp__object *list;
+
+    // Acquire: as in sp__runtime_start.
+    if (sp__forked() || sp__platform->simulated || !sp__may_block() ||
+        !atomic_load_explicit(&runtime.started, memory_order_acquire)) {
+        return;
     }
+    list = runtime_shut_all(&linger);
+    runtime_wait_all(list, linger < 0 ? SP__NEVER : sp__now() + (linger + EXIT_GRACE) * SP__MS);
 }
 
 /// CPUs that this process may use.
@@ -191,34 +234,16 @@ int sp_init(const sp_config *cfg)
     return rc;
 }
 
-/// Shuts every socket, then waits for each: they linger in parallel.
+/// … and all else that keeps calls waiting.
 static void runtime_close_all(void)
 {
-    struct sp__object *obj;
-    struct sp__object *list = NULL;
+    int64_t linger = 0;
 
     sp__scopes_close();
     sp__ops_close();
     sp__apps_close();
     sp__mailboxes_close();
-
-    for (uint32_t at = 0; (obj = sp__handle_next(SP__KIND_SOCKET, &at)) != NULL;) {
-        struct sp__sock *s = SP__CONTAINER(obj, struct sp__sock, obj);
-
-        if (sp__sock_shut(s, sp__option(&s->opt.linger))) {
-            s->next_closing = list;
-            list = obj;
-        } else {
-            sp__drop(obj);
-        }
-    }
-    while (list != NULL) {
-        struct sp__sock *s = SP__CONTAINER(list, struct sp__sock, obj);
-
-        list = s->next_closing;
-        sp__sock_wait(s);
-        sp__drop(&s->obj);
-    }
+    runtime_wait_all(runtime_shut_all(&linger), SP__NEVER);
 }
 
 void sp_fini(void)

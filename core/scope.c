@@ -284,18 +284,23 @@ static struct sp__scope *scopes_next_over(void)
     return s;
 }
 
-void sp__scopes_tend(void)
+/// Cancels what is pending in all scopes that are over.
+static void scopes_cancel_all(void)
 {
     struct sp__scope *s;
 
-    // Acquire: the state that was changed before; pairs with the store in scopes_wake.
-    if (!atomic_load_explicit(&scopes.canceled, memory_order_relaxed) ||
-        !atomic_exchange_explicit(&scopes.canceled, false, memory_order_acquire)) {
-        return;
-    }
     while ((s = scopes_next_over()) != NULL) {
         scope_cancel_ops(s);
         sp__drop(&s->obj);
+    }
+}
+
+void sp__scopes_tend(void)
+{
+    // Acquire: the state that was changed before; pairs with the store in sp_scope_cancel.
+    if (atomic_load_explicit(&scopes.canceled, memory_order_relaxed) &&
+        atomic_exchange_explicit(&scopes.canceled, false, memory_order_acquire)) {
+        scopes_cancel_all();
     }
 }
 
@@ -314,6 +319,9 @@ static void scope_destroy(struct sp__object *obj)
     (void)pthread_mutex_destroy(&s->lock);
     s->next = scopes.free;
     scopes.free = s;
+    if (parent != NULL) {
+        parent->children--;
+    }
     (void)pthread_mutex_unlock(&scopes.lock);
     sp__scope_drop(parent);
 }
@@ -350,6 +358,7 @@ static int scope_make(struct sp__scope *parent, int timeout_ms, uint64_t *id)
     s->parent = parent;
     s->deadline = parent != NULL && parent->deadline < deadline ? parent->deadline : deadline;
     s->ops = NULL;
+    s->children = 0;
     s->prev = NULL;
     if (parent != NULL) {
         sp__hold(&parent->obj);
@@ -360,6 +369,9 @@ static int scope_make(struct sp__scope *parent, int timeout_ms, uint64_t *id)
         s->next->prev = s;
     }
     scopes.all = s;
+    if (parent != NULL) {
+        parent->children++;
+    }
     (void)pthread_mutex_unlock(&scopes.lock);
     rc = sp__handle_open(&s->obj, id);
     if (rc == SP_OK) {
@@ -396,7 +408,7 @@ int sp_scope_open(sp_scope *scope, sp_scope parent, int timeout_ms)
     return rc;
 }
 
-/// Wakes who waits in any scope, to look whether it is his. Async-signal-safe.
+/// Wakes threads that wait in any scope, to look whether it is theirs. Async-signal-safe.
 static void scopes_wake(void)
 {
     for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
@@ -405,9 +417,6 @@ static void scopes_wake(void)
             sp__thread_wake(t);
         }
     }
-    // Release: pairs with the exchange in sp__scopes_tend.
-    atomic_store_explicit(&scopes.canceled, true, memory_order_release);
-    sp__platform->poller_wake();
 }
 
 int sp_scope_cancel(sp_scope scope)
@@ -425,25 +434,44 @@ int sp_scope_cancel(sp_scope scope)
                                                 &state, scope.id | SCOPE_CANCELED,
                                                 memory_order_seq_cst, memory_order_relaxed)) {
         scopes_wake();
+        // Release: pairs with the exchange in sp__scopes_tend.
+        atomic_store_explicit(&scopes.canceled, true, memory_order_release);
+        sp__platform->poller_wake();
     }
     errno = saved;
     return SP_OK;
 }
 
+/// Ends what is pending in a scope that was closed, and in those below it. No more joins.
+static void scope_end_ops(struct sp__scope *s)
+{
+    bool parent;
+
+    (void)pthread_mutex_lock(&scopes.lock);
+    parent = s->children > 0;
+    (void)pthread_mutex_unlock(&scopes.lock);
+    if (parent) {
+        scopes_cancel_all();
+    } else {
+        scope_cancel_ops(s);
+    }
+}
+
 int sp_scope_close(sp_scope scope)
 {
     struct sp__object *obj;
+    struct sp__scope *s;
     int rc = sp__enter(scope.id, SP__KIND_SCOPE, &obj);
 
     if (rc < 0) {
         return rc;
     }
     if (sp__handle_close(obj)) {
+        s = SP__CONTAINER(obj, struct sp__scope, obj);
         // seq_cst: see scope.h.
-        atomic_store_explicit(&SP__CONTAINER(obj, struct sp__scope, obj)->state, 0,
-                              memory_order_seq_cst);
+        atomic_store_explicit(&s->state, 0, memory_order_seq_cst);
         scopes_wake();
-        sp__scopes_tend();
+        scope_end_ops(s);
         sp__drop(obj);
     }
     sp__leave();

@@ -26,6 +26,7 @@ struct sp__scope {
     _Atomic uint64_t state;   ///< the handle while it is open, with SCOPE_CANCELED; 0: closed
     struct sp__scope *parent; ///< held; NULL: none
     int64_t deadline;         ///< ns, the earliest of its own and its parents'; constant
+    unsigned children;        ///< not destroyed; under the lock of all scopes
     pthread_mutex_t lock;
     struct sp_op *ops;      ///< pending in it; under the lock
     struct sp__scope *next; ///< of all that are not destroyed, or of the free ones

@@ -391,7 +391,7 @@ bool sp__sock_shut(struct sp__sock *s, int64_t linger_ms)
     return true;
 }
 
-void sp__sock_wait(struct sp__sock *s)
+void sp__sock_wait(struct sp__sock *s, int64_t deadline)
 {
     struct sp__waiter w = {.thread = sp__self()};
     bool done;
@@ -402,10 +402,12 @@ void sp__sock_wait(struct sp__sock *s)
         sp__waiter_add(&s->closers, &w, false);
     }
     while (!done) {
+        bool late;
+
         (void)pthread_mutex_unlock(&s->lock);
-        (void)sp__wait(SP__NEVER, 0, false);
+        late = !sp__wait(deadline, 0, false) && sp__now() >= deadline;
         (void)pthread_mutex_lock(&s->lock);
-        done = s->done;
+        done = s->done || late;
     }
     if (w.queued) {
         sp__waiter_remove(&s->closers, &w);

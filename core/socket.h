@@ -548,8 +548,8 @@ int sp__sock_open(sp_socket *out, const char *protocol, bool raw);
 /// Begins to close: handle invalid, callers woken; lingers `linger_ms` (-1: for ever). False: it
 /// was closed already. [any]
 bool sp__sock_shut(struct sp__sock *s, int64_t linger_ms);
-/// Waits until it is closed.
-void sp__sock_wait(struct sp__sock *s);
+/// Waits until it is closed, or `deadline` (ns).
+void sp__sock_wait(struct sp__sock *s, int64_t deadline);
 /// Of a closed one: messages that it had taken and did not write.
 uint64_t sp__sock_undelivered(const struct sp__sock *s);
 

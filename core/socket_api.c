@@ -68,7 +68,7 @@ int sp_close(sp_socket s)
     if (!sp__sock_shut(sock, sp__option(&sock->opt.linger))) {
         rc = sp__fail(SP_ECLOSED, "close: the socket is closed already");
     } else if (!t->running && !t->in_user) {
-        sp__sock_wait(sock);
+        sp__sock_wait(sock, SP__NEVER);
     }
     sp__leave();
     sp__reclaim();
@@ -91,7 +91,7 @@ int sp_drain(sp_socket s, int timeout_ms, uint64_t *undelivered)
     if (!sp__sock_shut(sock, timeout_ms < 0 ? -1 : timeout_ms)) {
         rc = sp__fail(SP_ECLOSED, "drain: the socket is closed already");
     } else {
-        sp__sock_wait(sock);
+        sp__sock_wait(sock, SP__NEVER);
         left = sp__sock_undelivered(sock);
         rc = left > 0 ? sp__fail(SP_ETIMEDOUT, "drain: %llu messages were not delivered",
                                  (unsigned long long)left)

@@ -63,8 +63,9 @@ SP_API void sp_config_free(sp_config *cfg);
 
 /// Closes everything: all sockets linger in parallel, blocked calls return SP_ECLOSED, threads end.
 /// Blocks for at most the longest linger. Afterwards the library can be used again. Not from a
-/// callback (it then does nothing but log an error). A process that ends by exit or by the return
-/// of main does the same then, so that what it sent still has its time.
+/// callback (it then does nothing but log an error). When a process ends by exit or by the return
+/// of main without it, its sockets linger all the same, so that what it sent has its time;
+/// callbacks that do not return are not waited for then.
 SP_API void sp_fini(void);
 
 /// With "threads" = 0: runs what is due and waits at most `timeout_ms` (-1: for ever, 0: not at

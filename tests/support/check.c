@@ -87,6 +87,27 @@ void check_fini(void)
     sp_fini();
 }
 
+int check_start_threads(void **state)
+{
+    (void)state;
+    check_init(2);
+    return 0;
+}
+
+int check_start_driven(void **state)
+{
+    (void)state;
+    check_init(0);
+    return 0;
+}
+
+int check_stop(void **state)
+{
+    (void)state;
+    check_fini();
+    return 0;
+}
+
 /* ------------------------------------------------------------------ Statistics */
 
 static cJSON *stats_tree(uint64_t id, char **text)

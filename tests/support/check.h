@@ -52,6 +52,17 @@ void check_init(int threads);
 /// Ends it; afterwards no object and no message memory may be left.
 void check_fini(void);
 
+/// The same as set-up and tear-down of a test: with two threads of the library, or driven. The
+/// facts of check_both hold with both.
+int check_start_threads(void **state);
+int check_start_driven(void **state);
+int check_stop(void **state);
+#define check_both(fn)                                                                             \
+    {#fn, fn, check_start_threads, check_stop, NULL},                                              \
+    {                                                                                              \
+#fn "_driven", fn, check_start_driven, check_stop, NULL                                    \
+    }
+
 /// A number in the statistics of an object (0: everything), such as "tx_drops.closed",
 /// "listeners[0].connect". Fails when there is none.
 int64_t check_stat(uint64_t id, const char *path);

@@ -7,27 +7,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-static int start(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_driven(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 #define SEEN_MAX 4096
 
 /// An actor that does as it is told, and what it has seen.
@@ -1121,44 +1100,40 @@ static void fini_stops_all(void **state)
     }
 }
 
-#define both(fn)                                                                                   \
-    cmocka_unit_test_setup_teardown(fn, start, stop),                                              \
-        cmocka_unit_test_setup_teardown(fn, start_driven, stop)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        both(refuses_what_makes_no_sense),
-        both(messages_are_handled_in_order_and_never_inside_the_post),
-        both(a_full_actor_refuses_and_a_thread_waits),
-        both(stop_wakes_who_waits_to_post_and_drops_what_is_left),
-        both(what_was_posted_before_a_stop_is_offered),
-        both(what_is_left_is_offered_again_in_order),
-        both(a_failure_restarts_it_and_the_message_is_counted),
-        both(too_many_failures_stop_it),
-        both(restarts_are_counted_in_their_time_only),
-        both(an_init_that_fails_is_tried_again),
-        both(an_init_that_fails_without_a_policy_is_the_end),
-        both(a_failure_before_any_message_costs_the_first),
-        both(timers_come_once_each_with_their_cookie),
-        both(a_timer_may_be_armed_again_in_its_function),
-        both(a_sockets_messages_arrive_at_its_port),
-        both(what_it_leaves_of_a_socket_stops_the_sender_and_is_not_lost),
-        both(on_writable_follows_a_refused_send),
-        both(on_writable_comes_with_the_first_peer),
-        both(an_actor_answers_requests_one_by_one),
-        both(detach_gives_the_socket_back),
-        both(a_closed_socket_leaves_the_actor),
-        both(a_pipeline_of_small_actors_passes_everything_in_order),
-        both(an_actor_is_told_of_room_in_a_mailbox),
-        both(an_actor_may_stop_itself),
-        both(what_blocks_is_refused_in_an_actor),
-        both(an_actor_spawns_another_one_in_its_init),
-        both(a_dedicated_actor_may_block_on_its_one_thread),
-        both(a_dedicated_actor_has_sockets_timers_and_restarts),
-        both(threads_of_dedicated_actors_end_with_them),
-        both(fini_wakes_a_dedicated_actor_that_blocks),
-        both(fini_stops_all),
+        check_both(refuses_what_makes_no_sense),
+        check_both(messages_are_handled_in_order_and_never_inside_the_post),
+        check_both(a_full_actor_refuses_and_a_thread_waits),
+        check_both(stop_wakes_who_waits_to_post_and_drops_what_is_left),
+        check_both(what_was_posted_before_a_stop_is_offered),
+        check_both(what_is_left_is_offered_again_in_order),
+        check_both(a_failure_restarts_it_and_the_message_is_counted),
+        check_both(too_many_failures_stop_it),
+        check_both(restarts_are_counted_in_their_time_only),
+        check_both(an_init_that_fails_is_tried_again),
+        check_both(an_init_that_fails_without_a_policy_is_the_end),
+        check_both(a_failure_before_any_message_costs_the_first),
+        check_both(timers_come_once_each_with_their_cookie),
+        check_both(a_timer_may_be_armed_again_in_its_function),
+        check_both(a_sockets_messages_arrive_at_its_port),
+        check_both(what_it_leaves_of_a_socket_stops_the_sender_and_is_not_lost),
+        check_both(on_writable_follows_a_refused_send),
+        check_both(on_writable_comes_with_the_first_peer),
+        check_both(an_actor_answers_requests_one_by_one),
+        check_both(detach_gives_the_socket_back),
+        check_both(a_closed_socket_leaves_the_actor),
+        check_both(a_pipeline_of_small_actors_passes_everything_in_order),
+        check_both(an_actor_is_told_of_room_in_a_mailbox),
+        check_both(an_actor_may_stop_itself),
+        check_both(what_blocks_is_refused_in_an_actor),
+        check_both(an_actor_spawns_another_one_in_its_init),
+        check_both(a_dedicated_actor_may_block_on_its_one_thread),
+        check_both(a_dedicated_actor_has_sockets_timers_and_restarts),
+        check_both(threads_of_dedicated_actors_end_with_them),
+        check_both(fini_wakes_a_dedicated_actor_that_blocks),
+        check_both(fini_stops_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,27 +16,6 @@ static const char *self;
 static sp_socket a;
 static sp_socket b;
 
-static int start(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_driven(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 /// A couple with room for `n` messages on the sending side.
 static void couple(const char *transport, int n)
 {
@@ -189,22 +168,56 @@ static void process_that_ends_loses_nothing(void **state)
     }
 }
 
-#define both(fn)                                                                                   \
-    cmocka_unit_test_setup_teardown(fn, start, stop),                                              \
-        cmocka_unit_test_setup_teardown(fn, start_driven, stop)
+/// The child of the test below: its callback never returns.
+static void never_return(sp_op *op, void *arg)
+{
+    (void)op;
+    (void)!write(*(int *)arg, "x", 1);
+    for (;;) {
+        (void)pause();
+    }
+}
+
+static int stuck_child(void)
+{
+    int pipe_fds[2];
+    char c;
+    sp_socket s;
+    sp_op *op;
+
+    if (pipe(pipe_fds) < 0 || sp_open(&s, "pair") < 0 ||
+        sp_op_new(&op, never_return, &pipe_fds[1]) < 0 || sp_op_sleep(op, 0) < 0) {
+        return 2;
+    }
+    return read(pipe_fds[0], &c, 1) == 1 ? 0 : 3;
+}
+
+static void process_ends_in_spite_of_a_callback_that_does_not(void **state)
+{
+    struct proc p = {0};
+
+    (void)state;
+    check_ok(proc_start(&p, (const char *const[]){self, "stuck", NULL}));
+    assert_int_equal(proc_wait(&p, PROC_SOON), 0);
+    proc_stop(&p);
+}
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        both(drain_delivers_everything),
-        both(drain_counts_what_was_not_delivered),
-        both(drain_without_a_peer_counts_what_lost_it),
-        both(process_that_ends_loses_nothing),
+        check_both(drain_delivers_everything),
+        check_both(drain_counts_what_was_not_delivered),
+        check_both(drain_without_a_peer_counts_what_lost_it),
+        check_both(process_that_ends_loses_nothing),
+        cmocka_unit_test(process_ends_in_spite_of_a_callback_that_does_not),
     };
 
     self = argv[0];
     if (argc == 4 && strcmp(argv[1], "child") == 0) {
         return child(argv[2], atoi(argv[3]));
+    }
+    if (argc == 2 && strcmp(argv[1], "stuck") == 0) {
+        return stuck_child();
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,27 +13,6 @@
 static sp_socket a;
 static sp_socket b;
 
-static int start_2(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_0(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 /// Whether it polls readable, within `ms`.
 static bool raised(int fd, int ms)
 {
@@ -431,27 +410,23 @@ static void the_next_library_has_a_new_one(void **state)
     }
 }
 
-#define BOTH_WAYS(fact)                                                                            \
-    {#fact, fact, start_2, stop, NULL},                                                            \
-    {                                                                                              \
-#fact "_driven", fact, start_0, stop, NULL                                                 \
-    }
-#define DRIVEN(fact) cmocka_unit_test_setup_teardown(fact, start_0, stop)
+#define DRIVEN(fact) cmocka_unit_test_setup_teardown(fact, check_start_driven, check_stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH_WAYS(it_is_raised_from_the_first_message_to_the_last),
-        BOTH_WAYS(what_waits_already_raises_a_new_one),
-        BOTH_WAYS(credit_raises_and_lowers_it),
-        BOTH_WAYS(req_and_rep_are_as_their_protocol_is),
-        BOTH_WAYS(contexts_have_their_own),
-        BOTH_WAYS(an_operation_that_receives_lowers_it),
-        BOTH_WAYS(it_is_the_same_again),
-        BOTH_WAYS(a_close_raises_it_and_closes_it),
-        BOTH_WAYS(descriptors_go_with_their_objects),
-        BOTH_WAYS(what_has_none_is_refused),
-        cmocka_unit_test_setup_teardown(with_threads_the_library_has_none, start_2, stop),
+        check_both(it_is_raised_from_the_first_message_to_the_last),
+        check_both(what_waits_already_raises_a_new_one),
+        check_both(credit_raises_and_lowers_it),
+        check_both(req_and_rep_are_as_their_protocol_is),
+        check_both(contexts_have_their_own),
+        check_both(an_operation_that_receives_lowers_it),
+        check_both(it_is_the_same_again),
+        check_both(a_close_raises_it_and_closes_it),
+        check_both(descriptors_go_with_their_objects),
+        check_both(what_has_none_is_refused),
+        cmocka_unit_test_setup_teardown(with_threads_the_library_has_none, check_start_threads,
+                                        check_stop),
         DRIVEN(at_rest_there_is_nothing_to_drive),
         DRIVEN(what_comes_over_tcp_is_to_be_driven),
         DRIVEN(what_calls_leave_is_to_be_driven),

@@ -8,27 +8,6 @@
 #include <poll.h>
 #include <string.h>
 
-static int start(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_driven(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 static sp_msg *number(uint32_t n)
 {
     sp_msg *m = NULL;
@@ -777,39 +756,35 @@ static void fini_ends_a_forwarder_at_work(void **state)
     }
 }
 
-#define both(fn)                                                                                   \
-    cmocka_unit_test_setup_teardown(fn, start, stop),                                              \
-        cmocka_unit_test_setup_teardown(fn, start_driven, stop)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        both(refuses_what_makes_no_sense),
-        both(what_goes_in_comes_out_in_order),
-        both(nonblock_says_full_and_empty),
-        both(a_take_waits_for_a_post),
-        both(a_post_waits_for_room_and_keeps_the_order),
-        both(close_wakes_whoever_waits),
-        both(what_is_in_a_closed_mailbox_can_be_taken),
-        both(closing_again_drops_what_is_left_and_counts_it),
-        both(a_scope_bounds_posts_and_takes),
-        both(time_outs_are_options),
-        both(fini_wakes_and_drops),
-        both(polls_say_what_a_mailbox_is),
-        both(polls_wait_for_a_mailbox),
-        both(descriptors_are_as_the_mailbox_is),
-        both(a_forwarded_socket_is_not_readable),
-        both(each_producers_order_is_kept),
-        both(many_consumers_get_each_message_once),
-        both(forwarded_messages_arrive_in_order),
-        both(what_came_before_the_forwarding_is_forwarded),
-        both(nobody_else_receives_from_a_forwarded_socket),
-        both(a_full_mailbox_stops_the_receiving_and_loses_nothing),
-        both(several_sockets_go_to_one_mailbox),
-        both(closing_the_mailbox_gives_the_socket_back),
-        both(closing_the_socket_leaves_the_mailbox),
-        both(answers_are_forwarded),
-        both(fini_ends_a_forwarder_at_work),
+        check_both(refuses_what_makes_no_sense),
+        check_both(what_goes_in_comes_out_in_order),
+        check_both(nonblock_says_full_and_empty),
+        check_both(a_take_waits_for_a_post),
+        check_both(a_post_waits_for_room_and_keeps_the_order),
+        check_both(close_wakes_whoever_waits),
+        check_both(what_is_in_a_closed_mailbox_can_be_taken),
+        check_both(closing_again_drops_what_is_left_and_counts_it),
+        check_both(a_scope_bounds_posts_and_takes),
+        check_both(time_outs_are_options),
+        check_both(fini_wakes_and_drops),
+        check_both(polls_say_what_a_mailbox_is),
+        check_both(polls_wait_for_a_mailbox),
+        check_both(descriptors_are_as_the_mailbox_is),
+        check_both(a_forwarded_socket_is_not_readable),
+        check_both(each_producers_order_is_kept),
+        check_both(many_consumers_get_each_message_once),
+        check_both(forwarded_messages_arrive_in_order),
+        check_both(what_came_before_the_forwarding_is_forwarded),
+        check_both(nobody_else_receives_from_a_forwarded_socket),
+        check_both(a_full_mailbox_stops_the_receiving_and_loses_nothing),
+        check_both(several_sockets_go_to_one_mailbox),
+        check_both(closing_the_mailbox_gives_the_socket_back),
+        check_both(closing_the_socket_leaves_the_mailbox),
+        check_both(answers_are_forwarded),
+        check_both(fini_ends_a_forwarder_at_work),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

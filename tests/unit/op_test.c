@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/// Asynchronous operations: done exactly once and never inside the start, what a failed send gives
-/// back, cancel, stop and free from anywhere, order, deadlines.
+/// Asynchronous operations: done exactly once and never inside the check_start_threads, what a
+/// failed send gives back, cancel, stop and free from anywhere, order, deadlines.
 #include "check.h"
 #include "platform.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-static int start(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_driven(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
 
 /// What a callback has seen.
 struct seen {
@@ -566,30 +545,27 @@ static void misuse_is_refused(void **state)
     sp_op_free(op);
 }
 
-#define both(fn)                                                                                   \
-    cmocka_unit_test_setup_teardown(fn, start, stop),                                              \
-        cmocka_unit_test_setup_teardown(fn, start_driven, stop)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        both(operation_without_callback_is_waited_for),
-        both(done_runs_once_a_start_and_never_inside_it),
-        both(operation_may_be_started_again_in_its_callback),
-        both(failed_send_gives_the_message_back),
-        both(refused_start_leaves_the_message_with_the_caller),
-        both(receive_takes_the_time_out_of_the_socket),
-        both(sends_leave_in_the_order_of_their_starts),
-        both(many_receives_get_one_message_each),
-        cmocka_unit_test_setup_teardown(no_memory_is_asked_for_in_the_long_run, start, stop),
-        both(sleep_ends_in_time_or_by_cancel),
-        both(dial_is_done_when_connected_or_refused),
-        both(dial_is_cancelled_and_may_begin_again),
-        both(operations_are_freed_in_callbacks),
-        both(free_waits_for_the_callback),
-        both(blocking_in_a_callback_is_refused),
-        both(fini_ends_what_is_under_way),
-        both(misuse_is_refused),
+        check_both(operation_without_callback_is_waited_for),
+        check_both(done_runs_once_a_start_and_never_inside_it),
+        check_both(operation_may_be_started_again_in_its_callback),
+        check_both(failed_send_gives_the_message_back),
+        check_both(refused_start_leaves_the_message_with_the_caller),
+        check_both(receive_takes_the_time_out_of_the_socket),
+        check_both(sends_leave_in_the_order_of_their_starts),
+        check_both(many_receives_get_one_message_each),
+        cmocka_unit_test_setup_teardown(no_memory_is_asked_for_in_the_long_run, check_start_threads,
+                                        check_stop),
+        check_both(sleep_ends_in_time_or_by_cancel),
+        check_both(dial_is_done_when_connected_or_refused),
+        check_both(dial_is_cancelled_and_may_begin_again),
+        check_both(operations_are_freed_in_callbacks),
+        check_both(free_waits_for_the_callback),
+        check_both(blocking_in_a_callback_is_refused),
+        check_both(fini_ends_what_is_under_way),
+        check_both(misuse_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

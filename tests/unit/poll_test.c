@@ -14,27 +14,6 @@
 static sp_socket a;
 static sp_socket b;
 
-static int start_2(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_0(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 /// What holds of an object; waits for it if there is time.
 static short ready(uint64_t id, short events, int ms)
 {
@@ -614,40 +593,34 @@ static void a_callback_may_look_but_not_wait(void **state)
 }
 
 /// Each fact with threads of the library, and without.
-#define BOTH_WAYS(fact)                                                                            \
-    {#fact, fact, start_2, stop, NULL},                                                            \
-    {                                                                                              \
-#fact "_driven", fact, start_0, stop, NULL                                                 \
-    }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH_WAYS(a_message_makes_it_readable),
-        BOTH_WAYS(only_what_was_asked_for_is_told),
-        BOTH_WAYS(a_message_over_tcp_ends_the_wait),
-        BOTH_WAYS(nothing_ready_is_0_after_the_time),
-        BOTH_WAYS(without_items_it_waits_for_the_time),
-        BOTH_WAYS(a_pair_is_writable_while_there_is_room),
-        BOTH_WAYS(a_req_is_readable_when_its_answer_is_there),
-        BOTH_WAYS(a_new_question_makes_the_old_answer_unreadable),
-        BOTH_WAYS(a_rep_is_writable_when_it_has_a_request),
-        BOTH_WAYS(contexts_are_ready_each_for_itself),
-        BOTH_WAYS(a_closed_handle_hangs_up),
-        BOTH_WAYS(what_is_no_object_is_an_error),
-        BOTH_WAYS(a_close_meanwhile_ends_the_wait),
-        BOTH_WAYS(a_close_ends_a_wait_for_nothing_else),
-        BOTH_WAYS(the_end_of_the_library_ends_the_wait),
-        BOTH_WAYS(descriptors_are_ready_as_poll_says),
-        BOTH_WAYS(a_pipe_and_an_inproc_socket),
-        BOTH_WAYS(a_pipe_and_a_tcp_socket),
-        BOTH_WAYS(a_pipe_alone_ends_the_wait),
-        BOTH_WAYS(every_poller_of_a_socket_is_told),
-        BOTH_WAYS(a_thousand_items_are_looked_at),
-        BOTH_WAYS(what_several_pollers_take_is_everything),
-        BOTH_WAYS(a_cancelled_scope_ends_the_wait),
-        BOTH_WAYS(the_deadline_of_a_scope_ends_the_wait),
-        BOTH_WAYS(a_callback_may_look_but_not_wait),
+        check_both(a_message_makes_it_readable),
+        check_both(only_what_was_asked_for_is_told),
+        check_both(a_message_over_tcp_ends_the_wait),
+        check_both(nothing_ready_is_0_after_the_time),
+        check_both(without_items_it_waits_for_the_time),
+        check_both(a_pair_is_writable_while_there_is_room),
+        check_both(a_req_is_readable_when_its_answer_is_there),
+        check_both(a_new_question_makes_the_old_answer_unreadable),
+        check_both(a_rep_is_writable_when_it_has_a_request),
+        check_both(contexts_are_ready_each_for_itself),
+        check_both(a_closed_handle_hangs_up),
+        check_both(what_is_no_object_is_an_error),
+        check_both(a_close_meanwhile_ends_the_wait),
+        check_both(a_close_ends_a_wait_for_nothing_else),
+        check_both(the_end_of_the_library_ends_the_wait),
+        check_both(descriptors_are_ready_as_poll_says),
+        check_both(a_pipe_and_an_inproc_socket),
+        check_both(a_pipe_and_a_tcp_socket),
+        check_both(a_pipe_alone_ends_the_wait),
+        check_both(every_poller_of_a_socket_is_told),
+        check_both(a_thousand_items_are_looked_at),
+        check_both(what_several_pollers_take_is_everything),
+        check_both(a_cancelled_scope_ends_the_wait),
+        check_both(the_deadline_of_a_scope_ends_the_wait),
+        check_both(a_callback_may_look_but_not_wait),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

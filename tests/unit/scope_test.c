@@ -7,27 +7,6 @@
 #include <string.h>
 #include <sys/time.h>
 
-static int start(void **state)
-{
-    (void)state;
-    check_init(2);
-    return 0;
-}
-
-static int start_driven(void **state)
-{
-    (void)state;
-    check_init(0);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
-
 /// A receive on another thread.
 struct receiver {
     struct check_call call;
@@ -273,22 +252,18 @@ static void late_cancel_does_not_reach_the_next_scope(void **state)
     check_rc(SP_EINVAL, sp_scope_open(&old, (sp_scope){1}, 0));
 }
 
-#define both(fn)                                                                                   \
-    cmocka_unit_test_setup_teardown(fn, start, stop),                                              \
-        cmocka_unit_test_setup_teardown(fn, start_driven, stop)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        both(cancel_ends_a_blocked_call),
-        both(cancel_of_the_parent_ends_calls_in_the_child),
-        both(cancel_of_the_child_leaves_the_parent_alone),
-        both(earliest_deadline_counts),
-        both(send_and_dial_end_with_the_scope),
-        both(operations_end_with_their_scope),
-        both(scope_deadline_ends_operations),
-        both(signal_handler_may_cancel_at_any_moment),
-        both(late_cancel_does_not_reach_the_next_scope),
+        check_both(cancel_ends_a_blocked_call),
+        check_both(cancel_of_the_parent_ends_calls_in_the_child),
+        check_both(cancel_of_the_child_leaves_the_parent_alone),
+        check_both(earliest_deadline_counts),
+        check_both(send_and_dial_end_with_the_scope),
+        check_both(operations_end_with_their_scope),
+        check_both(scope_deadline_ends_operations),
+        check_both(signal_handler_may_cancel_at_any_moment),
+        check_both(late_cancel_does_not_reach_the_next_scope),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
