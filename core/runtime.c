@@ -109,6 +109,7 @@ static void runtime_at_exit(void)
     }
     list = runtime_shut_all(&linger);
     runtime_wait_all(list, linger < 0 ? SP__NEVER : sp__now() + (linger + EXIT_GRACE) * SP__MS);
+    sp__workers_reap(); // No thread that has ended is left, as tools ask for.
 }
 
 /// CPUs that this process may use.

@@ -17,6 +17,8 @@ int sp__sched_start(int threads);
 void sp__sched_rouse(void);
 /// Ends the workers. Everything must be at rest.
 void sp__sched_stop(void);
+/// Joins the workers that have ended by themselves.
+void sp__workers_reap(void);
 
 /// Takes over an actor that is not idle any more. On a thread that runs actors it is queued there
 /// (user code: on the workers' queue if this is an application's thread); else on this thread, for

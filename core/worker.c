@@ -25,15 +25,30 @@ struct sp__worker {
 
 static struct sp__worker workers[WORKERS_MAX]; ///< under the lock
 
+/// Joins the worker of a place, if it has ended.
+static void worker_reap(int i)
+{
+    if (workers[i].gone) {
+        sp__platform->thread_join(workers[i].thread); // It only returns any more.
+        workers[i] = (struct sp__worker){NULL, false};
+        SP__TRACE(J21, NULL, i);
+    }
+}
+
+void sp__workers_reap(void)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        worker_reap(i);
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+}
+
 /// A free place for a worker. -1: none.
 static int worker_place(void)
 {
     for (int i = 0; i < sp__sched_max(); i++) {
-        if (workers[i].gone) {
-            sp__platform->thread_join(workers[i].thread); // It only returns any more.
-            workers[i] = (struct sp__worker){NULL, false};
-            SP__TRACE(J21, NULL, i);
-        }
+        worker_reap(i);
         if (workers[i].thread == NULL) {
             return i;
         }

@@ -48,7 +48,7 @@
  * map: J18 core/idle.c sp__idle `ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;`
  * map: J19 core/worker.c sp__worker_retire `sp__sched.count--;`
  * map: J20 core/worker.c sp__worker_retire `t->place->gone = true;`
- * map: J21 core/worker.c worker_place `if (workers[i].gone) {`
+ * map: J21 core/worker.c worker_reap `if (workers[i].gone) {`
  * map: J22 core/watch.c sp__watch_close `sp__sched.zombies = w;`
  * map: J23 core/watch.c sp__watch_close `sp__platform->poller_wake();`
  * map: J24 core/poller.c sp__poller_report `zombies = sp__sched.zombies;`
