@@ -96,6 +96,21 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     return m->header_in > 0 ? rx_accept_any(c, m, cost, 0) : rx_accept(c, m, in, cost);
 }
 
+size_t sp__ctx_room(struct sp__ctx *c)
+{
+    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
+    uint64_t in = atomic_load_explicit(&c->rx_in, memory_order_relaxed);
+    int64_t room;
+
+    cap = cap > 0 ? cap : 1;
+    // Acquire: as in sp__ctx_deliver.
+    room = cap - (int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire));
+    if (room <= 0) {
+        room = rx_room(c, in, cap) ? 1 : 0;
+    }
+    return (size_t)room;
+}
+
 void sp__ctx_fail(struct sp__ctx *c, int err)
 {
     sp_msg *m = sp__msg_new(0);
@@ -327,7 +342,7 @@ static inline sp_msg *rx_take_of(struct sp__ctx *c, uint64_t *room)
     if (!c->sock->ref.raw) {
         m->header_len = 0;
     }
-    if ((flags & SP_PROTO_ASKS) != 0) {
+    if ((flags & (SP_PROTO_ASKS | SP_PROTO_MANY)) == SP_PROTO_ASKS) {
         c->asking = false;
     }
     sp__count(&q->taken, 1);

@@ -31,6 +31,20 @@ static int host_deliver(sp_ctx_ref *ctx, sp_msg *m)
     return sp__ctx_deliver(SP__CONTAINER(ctx, struct sp__ctx, ref), m);
 }
 
+static void host_deliver_latest(sp_ctx_ref *ctx, sp_msg *m)
+{
+    struct sp__ctx *c = SP__CONTAINER(ctx, struct sp__ctx, ref);
+
+    if (sp__ctx_deliver(c, m) != SP_OK) {
+        sp__sock_discard(c->sock, m, SP_DISCARD_FULL, false);
+    }
+}
+
+static size_t host_ctx_room(sp_ctx_ref *ctx)
+{
+    return sp__ctx_room(SP__CONTAINER(ctx, struct sp__ctx, ref));
+}
+
 static void host_fail(sp_ctx_ref *ctx, int err)
 {
     sp__ctx_fail(SP__CONTAINER(ctx, struct sp__ctx, ref), err);
@@ -50,6 +64,32 @@ static int host_pipe_send_copy(sp_pipe_ref *pipe, sp_msg *m)
         sp__count(&p->sock->copies, 1);
     }
     return rc;
+}
+
+static sp_overflow host_overflow(const sp_sock_ref *sock)
+{
+    const struct sp__sock *s = (const struct sp__sock *)(const void *)((const char *)sock -
+                                                                       offsetof(struct sp__sock,
+                                                                                ref));
+
+    return (sp_overflow)sp__option(&s->opt.overflow);
+}
+
+static void host_pipe_offer(sp_pipe_ref *pipe, sp_msg *m, bool copy)
+{
+    struct sp__pipe *p = host_pipe(pipe);
+    struct sp__sock *s = p->sock;
+
+    if (copy) {
+        sp__count(&s->copies, 1);
+    }
+    if (sp__pipe_send(p, m) == SP_OK) {
+        return;
+    }
+    sp__sock_discard(s, m, SP_DISCARD_FULL, true);
+    if (host_overflow(&s->ref) == SP_OVERFLOW_DISCONNECT) {
+        sp__pipe_shut(p, SP_EFULL);
+    }
 }
 
 static size_t host_pipe_room(const sp_pipe_ref *pipe)
@@ -309,4 +349,8 @@ const sp_host sp__host = {
     .log = sp__log,
     .extension = host_extension,
     .pipe_pass = host_pipe_pass,
+    .deliver_latest = host_deliver_latest,
+    .ctx_room = host_ctx_room,
+    .overflow = host_overflow,
+    .pipe_offer = host_pipe_offer,
 };

@@ -323,7 +323,7 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
     sp__count(&p->rx_msgs, nodes->n);
     sp__count(&p->rx_bytes, bytes);
     sp__count(&s->received, nodes->n);
-    if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP_PROTO_NO_RECV) != 0) {
+    if (!p->added || s->state >= SP__SOCK_ENDING || (s->ops->flags & SP__PROTO_MUTE) != 0) {
         pipe_refuse(p, nodes);
         return;
     }
@@ -442,6 +442,8 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     p->ref.state = (char *)p + proto;
     p->ref.tran = (char *)p + tran;
     p->ref.id = pipe_next_id();
+    p->ref.send_priority = 8;
+    p->ref.recv_priority = 8;
     p->sock = s;
     p->ep = ep;
     p->ops = &ep->transport->ops;

@@ -4,6 +4,7 @@
 #include "plugin_check.h"
 
 #include "platform.h"
+#include "socket.h"
 
 #include <string.h>
 
@@ -114,6 +115,10 @@ int sp__copy_protocol(sp_protocol_ops *to, const sp_protocol_ops *from)
     memset(to, 0, sizeof(*to));
     memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
     to->size = sizeof(*to);
+    to->flags &= ~SP__PROTO_MUTE;
+    if ((to->flags & SP_PROTO_NO_RECV) != 0 && to->on_recv == NULL) {
+        to->flags |= SP__PROTO_MUTE;
+    }
     to->init = to->init != NULL ? to->init : stub_init;
     to->ctx_open = to->ctx_open != NULL ? to->ctx_open : stub_ctx_open;
     to->ctx_close = to->ctx_close != NULL ? to->ctx_close : stub_ctx_close;

@@ -565,6 +565,7 @@ static int sock_init(struct sp__sock *s)
     sp__event_init(&s->window_ev, &s->actor, NULL, sock_on_window);
     sp__timer_init(&s->linger, &s->actor, &s->obj, sock_on_linger);
     sock_defaults(s);
+    s->opt.overflow = s->ops->overflow;
     sock_name(s);
     sp__sock_defaults(s, s->ref.state, 0);
     sp__sock_defaults(s, s->ctx.ref.state, SP_OPTION_CTX);

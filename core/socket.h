@@ -173,6 +173,8 @@ void sp__ctx_pollable(struct sp__ctx *c, struct sp__pollable *p);
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
 /// Delivers to receivers; the message becomes visible with sp__ctx_publish. The socket's actor.
 int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m);
+/// Messages that it would still take. 0: the socket's actor looks again when there is room.
+size_t sp__ctx_room(struct sp__ctx *c);
 void sp__ctx_fail(struct sp__ctx *c, int err);
 void sp__ctx_publish(struct sp__ctx *c);
 /// Offers the protocol what it did not take. The socket's actor, as below.
@@ -459,8 +461,13 @@ struct sp__sock_options {
     int64_t in_place;
     int64_t spin_time;
     int64_t linger;
+    int64_t overflow;        ///< sp_overflow
     struct sp__ep_options ep; ///< what its endpoints begin with
 };
+
+/// A bit of the core's in the flags of a protocol: a peer must not send (SP_PROTO_NO_RECV, and no
+/// on_recv).
+#define SP__PROTO_MUTE 0x80000000U
 
 enum sp__sock_state { SP__SOCK_OPEN, SP__SOCK_LINGERING, SP__SOCK_ENDING, SP__SOCK_DONE };
 

@@ -22,7 +22,7 @@ static const char *const discard_names[SP_DISCARD_REASONS] = {
     [SP_DISCARD_FULL] = "full",           [SP_DISCARD_STALE] = "stale",
     [SP_DISCARD_MALFORMED] = "malformed", [SP_DISCARD_TTL] = "ttl",
     [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",
-    [SP_DISCARD_CANCELED] = "canceled",
+    [SP_DISCARD_CANCELED] = "canceled",   [SP_DISCARD_OWN] = "own",
 };
 
 static const char *const ep_names[SP__EP_COUNTERS] = {

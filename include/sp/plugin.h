@@ -135,6 +135,8 @@ typedef struct sp_pipe_ref {
     void *tran;     ///< the transport's state of this pipe
     uint32_t id;    ///< 31 bits, never 0
     uint16_t proto; ///< what the peer said it is
+    uint8_t send_priority; ///< 1, the first to be served, to 16: its endpoint's option
+    uint8_t recv_priority;
 } sp_pipe_ref;
 
 typedef struct sp_ep_ref {
@@ -154,6 +156,7 @@ typedef enum sp_discard {
     SP_DISCARD_CLOSED,    ///< the socket was closed before it was written or received
     SP_DISCARD_STATE,     ///< nothing that this protocol receives or sends
     SP_DISCARD_CANCELED,  ///< replaced by a newer one (a request by the next)
+    SP_DISCARD_OWN,       ///< not for the application: what protocols say to each other
     SP_DISCARD_REASONS    ///< how many there are
 } sp_discard;
 
@@ -228,12 +231,25 @@ typedef enum sp_window {
 /// What a removed pipe did not write goes back to the head of the context's queue instead of being
 /// discarded.
 #define SP_PROTO_REQUEUE 4U
-/// Not made for sending, or for receiving: the call is SP_ENOTSUP.
+/// Not made for sending, or for receiving: the call is SP_ENOTSUP. With NO_RECV and without the slot
+/// on_recv a peer that sends is closed.
 #define SP_PROTO_NO_SEND 8U
 #define SP_PROTO_NO_RECV 16U
 /// The application may open contexts beside the socket's own (sp_ctx_open), each with a state of
 /// its own. With SP_PROTO_REPLIES they share what is delivered to the socket's own, the first one.
 #define SP_PROTO_CONTEXTS 32U
+/// With SP_PROTO_ASKS: a question has any number of answers, until the protocol ends it by
+/// host->fail (SURVEYOR).
+#define SP_PROTO_MANY 64U
+
+/// What happens when a queue is full: the socket's option "overflow".
+typedef enum sp_overflow {
+    SP_OVERFLOW_BLOCK,     ///< the sender waits
+    SP_OVERFLOW_DROP_NEW,  ///< the message that finds no room is dropped
+    SP_OVERFLOW_DROP_OLD,  ///< the oldest one that is not being written is
+    SP_OVERFLOW_DISCONNECT ///< the message, and the peer that does not keep up
+} sp_overflow;
+#define SP_OVERFLOW_BIT(policy) (1U << (policy))
 
 typedef struct sp_protocol_ops sp_protocol_ops;
 struct sp_protocol_ops {
@@ -281,6 +297,9 @@ struct sp_protocol_ops {
     void (*fini)(void *self);
     /// The same protocol in raw mode; NULL: it has none.
     const sp_protocol_ops *raw;
+    sp_overflow overflow; ///< the option's default
+    uint32_t overflows;   ///< the policies that may be set, SP_OVERFLOW_BIT of each; 0: none, it has
+                          ///< no such option
 };
 
 /* ------------------------------------------------------------------ Transports */
@@ -454,6 +473,19 @@ struct sp_host {
     /// one who held it gives it up with an empty batch, behind what was passed, and passes no more.
     /// SP_EAGAIN: not all, the pipe has no more credit; when it has, its harvest is called.
     int (*pipe_pass)(sp_pipe_ref *to, sp_batch *batch);
+
+    /// [actor] As deliver, but when the queue is full its oldest message is dropped (counted as
+    /// SP_DISCARD_FULL) to make room: always takes `m`.
+    void (*deliver_latest)(sp_ctx_ref *ctx, sp_msg *m);
+    /// [actor] Messages that deliver would still take. 0: on_recv is called again when there is
+    /// room, as after a deliver that said SP_EAGAIN.
+    size_t (*ctx_room)(sp_ctx_ref *ctx);
+    /// [actor] The socket's option "overflow".
+    sp_overflow (*overflow)(const sp_sock_ref *sock);
+    /// [actor] Queues a message for a pipe (`copy`: as pipe_send_copy does); when the queue is full
+    /// the option "overflow" says what is dropped and counted (SP_OVERFLOW_BLOCK: the message; ask
+    /// for pipe_room first). Always takes `m`.
+    void (*pipe_offer)(sp_pipe_ref *pipe, sp_msg *m, bool copy);
 };
 
 /* ------------------------------------------------------------------ The plugin */
