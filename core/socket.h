@@ -461,7 +461,7 @@ struct sp__sock_options {
     int64_t in_place;
     int64_t spin_time;
     int64_t linger;
-    int64_t overflow;        ///< sp_overflow
+    int64_t overflow;         ///< sp_overflow
     struct sp__ep_options ep; ///< what its endpoints begin with
 };
 

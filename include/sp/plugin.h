@@ -131,10 +131,10 @@ typedef struct sp_ctx_ref {
 } sp_ctx_ref;
 
 typedef struct sp_pipe_ref {
-    void *state;    ///< the protocol's state of this pipe, zeroed when it is added
-    void *tran;     ///< the transport's state of this pipe
-    uint32_t id;    ///< 31 bits, never 0
-    uint16_t proto; ///< what the peer said it is
+    void *state;           ///< the protocol's state of this pipe, zeroed when it is added
+    void *tran;            ///< the transport's state of this pipe
+    uint32_t id;           ///< 31 bits, never 0
+    uint16_t proto;        ///< what the peer said it is
     uint8_t send_priority; ///< 1, the first to be served, to 16: its endpoint's option
     uint8_t recv_priority;
 } sp_pipe_ref;
@@ -231,8 +231,8 @@ typedef enum sp_window {
 /// What a removed pipe did not write goes back to the head of the context's queue instead of being
 /// discarded.
 #define SP_PROTO_REQUEUE 4U
-/// Not made for sending, or for receiving: the call is SP_ENOTSUP. With NO_RECV and without the slot
-/// on_recv a peer that sends is closed.
+/// Not made for sending, or for receiving: the call is SP_ENOTSUP. With NO_RECV and without the
+/// slot on_recv a peer that sends is closed.
 #define SP_PROTO_NO_SEND 8U
 #define SP_PROTO_NO_RECV 16U
 /// The application may open contexts beside the socket's own (sp_ctx_open), each with a state of
@@ -298,8 +298,8 @@ struct sp_protocol_ops {
     /// The same protocol in raw mode; NULL: it has none.
     const sp_protocol_ops *raw;
     sp_overflow overflow; ///< the option's default
-    uint32_t overflows;   ///< the policies that may be set, SP_OVERFLOW_BIT of each; 0: none, it has
-                          ///< no such option
+    uint32_t overflows; ///< the policies that may be set, SP_OVERFLOW_BIT of each; 0: none, it has
+                        ///< no such option
 };
 
 /* ------------------------------------------------------------------ Transports */
