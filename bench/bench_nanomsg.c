@@ -7,7 +7,9 @@
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
 #include <nanomsg/pipeline.h>
+#include <nanomsg/pubsub.h>
 #include <nanomsg/reqrep.h>
+#include <nanomsg/survey.h>
 #include <nanomsg/tcp.h>
 
 struct end {
@@ -30,6 +32,8 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
     int protocol = NN_PAIR;
     int limit = -1;
     int on = 1;
+    unsigned char topic[1];
+    size_t len = bench_topic(a, topic);
 
     if (e == NULL || (e->buf = calloc(1, a->size)) == NULL) {
         bench_die("no memory");
@@ -39,11 +43,18 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
         protocol = server ? NN_REP : NN_REQ;
     } else if (bench_is(a->pattern, "pushpull")) {
         protocol = server ? NN_PULL : NN_PUSH;
+    } else if (bench_is(a->pattern, "pubsub")) {
+        protocol = server ? NN_PUB : NN_SUB;
+    } else if (bench_is(a->pattern, "survey")) {
+        protocol = server ? NN_SURVEYOR : NN_RESPONDENT;
     }
     e->s = end_ok(nn_socket(AF_SP, protocol), "open");
     (void)end_ok(nn_setsockopt(e->s, NN_SOL_SOCKET, NN_RCVMAXSIZE, &limit, sizeof(limit)),
                  "recv-size-max");
     (void)end_ok(nn_setsockopt(e->s, NN_TCP, NN_TCP_NODELAY, &on, sizeof(on)), "nodelay");
+    if (protocol == NN_SUB) {
+        (void)end_ok(nn_setsockopt(e->s, NN_SUB, NN_SUB_SUBSCRIBE, topic, len), "subscribe");
+    }
     (void)end_ok(server ? nn_bind(e->s, url) : nn_connect(e->s, url), "bind or connect");
     return e;
 }

@@ -9,8 +9,12 @@
 #include <nng/protocol/pair0/pair.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/pubsub0/pub.h>
+#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <nng/protocol/survey0/respond.h>
+#include <nng/protocol/survey0/survey.h>
 
 #define BUFFER 128
 
@@ -40,6 +44,8 @@ static void end_ok(int rc, const char *what)
 static void *end_open(const struct bench_args *a, bool server, const char *url)
 {
     struct end *e = calloc(1, sizeof(*e));
+    unsigned char topic[1];
+    size_t len = bench_topic(a, topic);
 
     if (e == NULL || (e->buf = calloc(1, a->size)) == NULL) {
         bench_die("no memory");
@@ -49,6 +55,13 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
         end_ok(server ? nng_rep0_open(&e->s) : nng_req0_open(&e->s), "open");
     } else if (bench_is(a->pattern, "pushpull")) {
         end_ok(server ? nng_pull0_open(&e->s) : nng_push0_open(&e->s), "open");
+    } else if (bench_is(a->pattern, "pubsub")) {
+        end_ok(server ? nng_pub0_open(&e->s) : nng_sub0_open(&e->s), "open");
+        if (!server) {
+            end_ok(nng_socket_set(e->s, NNG_OPT_SUB_SUBSCRIBE, topic, len), "subscribe");
+        }
+    } else if (bench_is(a->pattern, "survey")) {
+        end_ok(server ? nng_surveyor0_open(&e->s) : nng_respondent0_open(&e->s), "open");
     } else {
         end_ok(nng_pair0_open(&e->s), "open");
     }

@@ -49,10 +49,29 @@ static void end_configure(const struct bench_args *a)
     sp_config_free(cfg);
 }
 
+/// Of the server and of the client of each pattern.
+static const char *end_protocol(const struct bench_args *a, bool server)
+{
+    static const char *const names[][3] = {{"pair", "pair", "pair"},
+                                           {"reqrep", "rep", "req"},
+                                           {"pushpull", "pull", "push"},
+                                           {"pubsub", "pub", "sub"},
+                                           {"survey", "surveyor", "respondent"}};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (bench_is(a->pattern, names[i][0])) {
+            return names[i][server ? 1 : 2];
+        }
+    }
+    bench_die("no pattern %s", a->pattern);
+}
+
 static void *end_open(const struct bench_args *a, bool server, const char *url)
 {
     struct end *e = calloc(1, sizeof(*e));
-    const char *protocol = bench_is(a->pattern, "reqrep") ? (server ? "rep" : "req") : "pair";
+    const char *protocol = end_protocol(a, server);
+    unsigned char topic[1];
+    size_t len = bench_topic(a, topic);
 
     if (e == NULL || (e->buf = calloc(1, a->size)) == NULL || a->batch > BATCH_MAX) {
         bench_die("no memory");
@@ -61,6 +80,9 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
     end_configure(a);
     (void)end_ok(sp_open(&e->s, protocol), "open");
     (void)end_ok(sp_set_int(e->s.id, "recv-size-max", 0), "recv-size-max");
+    if (bench_is(protocol, "sub")) {
+        (void)end_ok(sp_set_bytes(e->s.id, "subscribe", topic, len), "subscribe");
+    }
     if (server) {
         (void)end_ok(sp_listen(e->s, url, NULL), "listen");
     } else {

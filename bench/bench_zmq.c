@@ -27,6 +27,9 @@ static int end_ok(int rc, const char *what)
 static void context_new(void)
 {
     context = zmq_ctx_new();
+    if (context != NULL) {
+        (void)zmq_ctx_set(context, ZMQ_MAX_SOCKETS, 4096);
+    }
 }
 
 static int end_type(const struct bench_args *a, bool server)
@@ -44,6 +47,12 @@ static int end_type(const struct bench_args *a, bool server)
     if (bench_is(a->pattern, "pushpull")) {
         return server ? ZMQ_PULL : ZMQ_PUSH;
     }
+    if (bench_is(a->pattern, "pubsub")) {
+        return server ? ZMQ_PUB : ZMQ_SUB;
+    }
+    if (!bench_is(a->pattern, "pair")) {
+        bench_die("no pattern %s", a->pattern);
+    }
     return ZMQ_PAIR;
 }
 
@@ -51,6 +60,8 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct end *e = calloc(1, sizeof(*e));
+    unsigned char topic[1];
+    size_t len = bench_topic(a, topic);
 
     (void)pthread_once(&once, context_new);
     if (e == NULL || context == NULL || (e->buf = calloc(1, a->size)) == NULL) {
@@ -60,6 +71,9 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
     e->s = zmq_socket(context, end_type(a, server));
     if (e->s == NULL) {
         bench_die("open: %s", zmq_strerror(zmq_errno()));
+    }
+    if (end_type(a, server) == ZMQ_SUB) {
+        (void)end_ok(zmq_setsockopt(e->s, ZMQ_SUBSCRIBE, topic, len), "subscribe");
     }
     (void)end_ok(server ? zmq_bind(e->s, url) : zmq_connect(e->s, url), "bind or connect");
     return e;

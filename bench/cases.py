@@ -53,6 +53,29 @@ def one_way(transport, size, pin, full=True):
                 f"thr-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "/s")
 
 
+def push(transport, size):
+    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS] + [Member("floor", "bench_raw")]
+    args = ["--transport", transport, "--pattern", "pushpull", "--size", size]
+    return Case(f"PUSH to PULL {size_text(size)} {transport}", "thr", "rate", True, args, members, "thr-push",
+                f"{transport} {size_text(size)}", "/s")
+
+
+def fan(pattern, n, transport, topics=0):
+    """Many ends at one: delivered messages, or whole surveys, a second."""
+    what = {"pubsub": f"PUB to {n:,}", "pushpull": f"PUSH from {n} to 1", "survey": f"SURVEY of {n}"}[pattern]
+    what += f", 1 of {topics} topics wanted" if topics else ""
+    members = [Member(p, f"bench_{p}") for p in ("sp",) + PEERS if pattern != "survey" or p != "zmq"]
+    args = ["--transport", transport, "--pattern", pattern, "--fan", n, "--topics", topics]
+    return Case(f"{what}, 64 B {transport}", "fan", "rate", True, args, members, "fan", f"{what}, {transport}", "/s")
+
+
+def fans():
+    cases = [fan("pubsub", n, t) for n in (1, 8) for t in TRANSPORTS] + [fan("pubsub", 1000, "ipc")]
+    cases += [fan("pubsub", 8, t, topics=100) for t in TRANSPORTS]
+    cases += [fan("pushpull", 4, t) for t in TRANSPORTS]
+    return cases + [fan("survey", 100, t) for t in ("inproc", "ipc")]
+
+
 def in_flight(transport, pin):
     flight = ["--flight", 64]
     members = [Member("sp", "bench_sp", *flight), Member("nng", "bench_nng", *flight),
@@ -87,6 +110,7 @@ def usual():
     cases += [one_way(t, 64, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [one_way(t, size, False, full=False) for size in (1 << 10, 1 << 16, 1 << 20) for t in TRANSPORTS]
     cases += [in_flight(t, pin) for pin in (False, True) for t in TRANSPORTS]
+    cases += [push(t, size) for size in (8, 64, 1 << 10, 1 << 16, 1 << 20) for t in TRANSPORTS] + fans()
     cases += [start(t) for t in TRANSPORTS]
     return cases + [connections(t) for t in ("ipc", "tcp")]
 
@@ -96,6 +120,7 @@ def everything():
     cases = [latency(t, p, s, pin) for pin in (False, True) for p in ("reqrep", "pair") for s in sizes
              for t in TRANSPORTS]
     cases += [one_way(t, s, pin) for pin in (False, True) for s in sizes for t in TRANSPORTS]
+    cases += [push(t, s) for s in sizes for t in TRANSPORTS] + fans()
     cases += [in_flight(t, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [start(t) for t in TRANSPORTS]
     return cases + [connections(t) for t in ("ipc", "tcp")]

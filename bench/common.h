@@ -16,8 +16,8 @@
 
 /// The command line.
 struct bench_args {
-    const char *what;      ///< "lat" "thr" "start" "conns"
-    const char *pattern;   ///< "pair" "reqrep" "pushpull"
+    const char *what;      ///< "lat" "thr" "fan" "start" "conns"
+    const char *pattern;   ///< "pair" "reqrep" "pushpull", of "fan" also "pubsub" "survey"
     const char *transport; ///< "inproc" "ipc" "tcp"
     size_t size;           ///< of a message, bytes; 8 and more
     double seconds;        ///< that are measured
@@ -25,6 +25,9 @@ struct bench_args {
     unsigned batch;        ///< messages a call; 1: the plain call
     unsigned flight;       ///< operations in flight; 0: blocking calls
     unsigned connections;  ///< of "conns"
+    unsigned fan;          ///< ends at the one end, of "fan"
+    unsigned index;        ///< … which of them
+    unsigned topics;       ///< of "pubsub"; 0: everybody wants everything
     unsigned procs;        ///< 1 or 2
     bool msg;              ///< by the library's messages; false: by buffers
     bool pin;              ///< everything on one CPU
@@ -36,7 +39,8 @@ struct bench_args {
 /// A library. Every function ends the program when something fails (bench_die).
 struct bench_lib {
     const char *name;
-    /// Opens an end: the server listens and, one-way, receives; the client dials.
+    /// Opens an end: the server listens and, one-way, receives; the client dials. Of "pubsub" and
+    /// "survey" the server publishes or asks.
     void *(*open)(const struct bench_args *a, bool server, const char *url);
     /// Sends messages that are numbered from `seq` on. Returns how many.
     unsigned (*send)(void *end, uint64_t seq);
@@ -61,9 +65,12 @@ uint64_t bench_now(void);
 /// Are two names the same?
 bool bench_is(const char *a, const char *b);
 
-/// The number of a message, in its first 8 bytes. check: ends the program if it is another one or
-/// the length is wrong.
+/// The number of a message, in its first 8 bytes; with topics the first byte is the topic. check:
+/// ends the program if it is another one (unless many send) or the length is wrong.
 void bench_number(void *body, uint64_t seq);
 void bench_check(const void *body, size_t len, const struct bench_args *a, uint64_t seq);
+
+/// The topic that an end of a fan wants: how many bytes of `topic` (0: everything).
+size_t bench_topic(const struct bench_args *a, unsigned char topic[1]);
 
 #endif

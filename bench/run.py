@@ -89,6 +89,7 @@ def figure(entry, name, spread=True):
 HEADS = {
     "lat": (("median", "median_us"), ("p99", "p99_us"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "thr": (("a second", "rate"), ("MB/s", "mb_s"), ("CPU µs", "cpu_us"), ("switches", "switches")),
+    "fan": (("delivered a second", "rate"), ("sent", "one_rate"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "start": (("from exec, µs", "exec_us"), ("from main, µs", "main_us"), ("threads", "threads_running")),
     "flight": (("a second", "rate"), ("CPU µs", "cpu_us"), ("switches", "switches")),
     "conns": (("ms", "ms"), ("dialer bytes", "dialer_bytes"), ("listener bytes", "listener_bytes"),
@@ -100,7 +101,7 @@ def table(results):
     """Markdown: a line a member, its figures, and how many times better this library is."""
     kind = results[0]["group"].split("-")[0]
     head = HEADS[kind]
-    ratios = [("sp is better by", "ratio")] + ([("in CPU by", "cpu_ratio")] if kind in ("lat", "thr", "flight") else [])
+    ratios = [("sp is better by", "ratio")] + ([("in CPU by", "cpu_ratio")] if kind in ("lat", "thr", "flight", "fan") else [])
     lines = ["| | | " + " | ".join(h for h, _ in head + tuple(ratios)) + " |", "|---|---|" + "---|" * len(head + tuple(ratios))]
     for r in results:
         key = r["key"]
@@ -112,7 +113,8 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
-TITLES = {"lat": "Round trip", "thr": "One-way", "flight": "64 requests in flight", "start": "Start to first message", "conns": "1,000 connections"}
+TITLES = {"lat": "Round trip", "thr": "One-way", "flight": "64 requests in flight", "fan": "Many ends at one",
+          "start": "Start to first message", "conns": "1,000 connections"}
 
 
 def groups(results):
