@@ -23,7 +23,7 @@ struct bench_count {
 struct bench_shared {
     struct bench_count received; ///< of the one end
     atomic_int listening;
-    atomic_int go;                         ///< every end of a fan is there
+    atomic_int go;                          ///< every end of a fan is there
     struct bench_count each[BENCH_FAN_MAX]; ///< received by the ends of a fan
 };
 

@@ -63,7 +63,7 @@ void bench_print_head(const struct bench *b)
 }
 
 void bench_print_usage(const struct bench_usage *from, const struct bench_usage *to,
-                              double messages)
+                       double messages)
 {
     (void)printf(",\"cpu_us\":%.4f,\"user_us\":%.4f,\"switches\":%.5f,\"preempted\":%.5f",
                  (to->user + to->sys - from->user - from->sys) * 1e6 / messages,
