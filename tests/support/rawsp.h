@@ -12,6 +12,9 @@
 #define RAWSP_PAIR1 0x11
 #define RAWSP_REQ 0x30
 #define RAWSP_REP 0x31
+#define RAWSP_PUSH 0x50
+#define RAWSP_PULL 0x51
+#define RAWSP_BUS 0x70
 
 /// Listens at a free port of 127.0.0.1. The descriptor, or -1.
 int rawsp_listen(int *port);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/// PUSH and PULL: one way, to whoever has least to do; nothing is lost with a peer or at close.
+#include "check.h"
+#include "rawsp.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const transports[] = {"inproc", "ipc", "tcp"};
+
+#define TRANSPORTS 3
+#define WORKERS 4
+#define FULL (3 * 128) // messages that one inproc worker holds when it takes none
+
+/// A PUSH that listens, and workers that dialled it.
+struct crew {
+    sp_socket push;
+    sp_socket pull[WORKERS];
+    char url[256];
+};
+
+static void crew_up(struct crew *c, const char *transport, int workers)
+{
+    memset(c, 0, sizeof(*c));
+    c->push = check_open("push");
+    check_listen(c->push, transport, c->url, NULL);
+    for (int i = 0; i < workers; i++) {
+        c->pull[i] = check_open("pull");
+        check_ok(sp_dial(c->pull[i], c->url, NULL, 0));
+        check_pipes(c->push, i + 1);
+    }
+}
+
+static void crew_down(struct crew *c)
+{
+    check_ok(sp_close(c->push));
+    for (int i = 0; i < WORKERS; i++) {
+        if (c->pull[i].id != 0) {
+            check_ok(sp_close(c->pull[i]));
+        }
+    }
+}
+
+static void send_number(sp_socket s, int n)
+{
+    check_ok(sp_send(s, &n, sizeof(n), 0));
+}
+
+/// -1: nothing is there now.
+static int take_number(sp_socket s)
+{
+    int n = -1;
+    long rc = sp_recv(s, &n, sizeof(n), SP_NONBLOCK);
+
+    if (rc != (long)sizeof(n)) {
+        check_rc(SP_EAGAIN, rc);
+    }
+    return n;
+}
+
+static int recv_number(sp_socket s)
+{
+    int n = -1;
+
+    check_rc(sizeof(n), sp_recv(s, &n, sizeof(n), 0));
+    return n;
+}
+
+/* ------------------------------------------------------------------ One way */
+
+static void messages_arrive_in_order(void **state)
+{
+    (void)state;
+    for (int t = 0; t < TRANSPORTS; t++) {
+        struct crew c;
+
+        crew_up(&c, transports[t], 1);
+        for (int base = 0; base < 2000; base += 100) {
+            for (int i = 0; i < 100; i++) {
+                send_number(c.push, base + i);
+            }
+            for (int i = 0; i < 100; i++) {
+                assert_int_equal(recv_number(c.pull[0]), base + i);
+            }
+        }
+        check_rest(c.push);
+        check_rest(c.pull[0]);
+        crew_down(&c);
+    }
+}
+
+static void push_does_not_receive_and_pull_does_not_send(void **state)
+{
+    static const bool raw[] = {false, true};
+    char buf[8];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        sp_socket push = {0};
+        sp_socket pull = {0};
+
+        check_ok(raw[i] ? sp_open_raw(&push, "push") : sp_open(&push, "push"));
+        check_ok(raw[i] ? sp_open_raw(&pull, "pull") : sp_open(&pull, "pull"));
+        check_rc(SP_ENOTSUP, sp_recv(push, buf, sizeof(buf), 0));
+        check_detail(SP_ENOTSUP, "send: the protocol \"pull\" only receives",
+                     sp_send(pull, "x", 1, 0));
+        check_ok(sp_close(push));
+        check_ok(sp_close(pull));
+    }
+}
+
+static void peer_that_sends_to_push_is_closed_and_counted(void **state)
+{
+    char url[256];
+    sp_socket push = check_open("push");
+    int fd;
+
+    (void)state;
+    check_listen(push, "tcp", url, NULL);
+    fd = check_raw_dial(url, RAWSP_PULL, RAWSP_PUSH);
+    check_pipes(push, 1);
+    assert_int_equal(rawsp_send(fd, NULL, 0, "work", 4), 0);
+    assert_true(check_raw_closed(fd));
+    check_stat_is(push.id, "rx_drops.state", 1);
+    check_stat_is(push.id, "listeners[0].proto", 1);
+    check_pipes(push, 0);
+    check_rest(push);
+    (void)close(fd);
+}
+
+static void raw_sockets_are_the_same(void **state)
+{
+    sp_socket push = {0};
+    sp_socket pull = {0};
+    sp_msg *m = NULL;
+
+    (void)state;
+    check_ok(sp_open_raw(&push, "push"));
+    check_ok(sp_open_raw(&pull, "pull"));
+    check_ok(sp_set_int(pull.id, "recv-timeout", CHECK_SOON));
+    check_ok(sp_listen(push, "inproc://raw", NULL));
+    check_ok(sp_dial(pull, "inproc://raw", NULL, 0));
+    check_send(push, "raw");
+    check_ok(sp_recvmsg(pull, &m, 0));
+    assert_int_equal(sp_msg_header_len(m), 0);
+    assert_int_equal(sp_msg_len(m), 3);
+    sp_msg_release(m);
+    check_rest(push);
+    check_rest(pull);
+}
+
+/* ------------------------------------------------------------------ Whose turn it is */
+
+static void idle_workers_get_the_same(void **state)
+{
+    (void)state;
+    for (int t = 0; t < TRANSPORTS; t++) {
+        struct crew c;
+
+        crew_up(&c, transports[t], WORKERS);
+        for (int i = 0; i < WORKERS * 16; i++) {
+            send_number(c.push, i);
+        }
+        for (int w = 0; w < WORKERS; w++) {
+            int last = -1;
+
+            for (int i = 0; i < 16; i++) {
+                int n = recv_number(c.pull[w]);
+
+                assert_true(n > last);
+                last = n;
+            }
+            assert_int_equal(take_number(c.pull[w]), -1);
+            check_rest(c.pull[w]);
+        }
+        check_rest(c.push);
+        crew_down(&c);
+    }
+}
+
+static void sender_waits_without_a_peer_and_when_all_are_full(void **state)
+{
+    sp_socket push = check_open("push");
+    sp_socket pull;
+    char url[256];
+
+    (void)state;
+    check_rc(SP_ENOPEER, sp_send(push, "x", 1, SP_NONBLOCK));
+    check_ok(sp_set_int(push.id, "send-timeout", 20));
+    check_rc(SP_ETIMEDOUT, sp_send(push, "x", 1, 0));
+    check_listen(push, "inproc", url, NULL);
+    pull = check_open("pull");
+    check_ok(sp_dial(pull, url, NULL, 0));
+    check_pipes(push, 1);
+    check_ok(sp_set_int(push.id, "send-timeout", CHECK_SOON));
+    for (int i = 0; i < FULL; i++) {
+        send_number(push, i);
+    }
+    check_rc(SP_EAGAIN, sp_send(push, "x", 1, SP_NONBLOCK));
+    for (int i = 0; i < FULL; i++) {
+        assert_int_equal(recv_number(pull), i);
+    }
+    check_rest(push);
+    check_rest(pull);
+}
+
+/* ------------------------------------------------------------------ Lost peers, close */
+
+static void work_that_a_lost_peer_was_not_written_goes_to_another(void **state)
+{
+    struct crew c;
+    sp_socket other;
+
+    (void)state;
+    crew_up(&c, "inproc", 1);
+    for (int i = 0; i < FULL; i++) {
+        send_number(c.push, i);
+    }
+    check_stat_is(c.push.id, "tx_msgs", FULL - 128);
+    other = check_open("pull");
+    check_ok(sp_dial(other, c.url, NULL, 0));
+    check_pipes(c.push, 2);
+    check_ok(sp_close(c.pull[0]));
+    c.pull[0] = other;
+    for (int i = FULL - 128; i < FULL; i++) {
+        assert_int_equal(recv_number(other), i);
+    }
+    assert_int_equal(take_number(other), -1);
+    check_rest(c.push);
+    check_rest(other);
+    crew_down(&c);
+}
+
+static void close_delivers_what_was_sent(void **state)
+{
+    (void)state;
+    for (int t = 0; t < TRANSPORTS; t++) {
+        struct crew c;
+        int got = 0;
+
+        crew_up(&c, transports[t], WORKERS);
+        check_ok(sp_set_int(c.push.id, "linger", CHECK_SOON));
+        for (int i = 0; i < 1000; i++) {
+            send_number(c.push, i);
+        }
+        check_ok(sp_close(c.push));
+        for (int w = 0; w < WORKERS; w++) {
+            check_pipes(c.pull[w], 0);
+            while (take_number(c.pull[w]) >= 0) {
+                got++;
+            }
+            check_rest(c.pull[w]);
+            check_ok(sp_close(c.pull[w]));
+        }
+        assert_int_equal(got, 1000);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        check_both(messages_arrive_in_order),
+        check_both(push_does_not_receive_and_pull_does_not_send),
+        check_both(peer_that_sends_to_push_is_closed_and_counted),
+        check_both(raw_sockets_are_the_same),
+        check_both(idle_workers_get_the_same),
+        check_both(sender_waits_without_a_peer_and_when_all_are_full),
+        check_both(work_that_a_lost_peer_was_not_written_goes_to_another),
+        check_both(close_delivers_what_was_sent),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
