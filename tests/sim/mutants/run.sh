@@ -19,6 +19,7 @@ detectors="threads races stress unit asan sim"
 jobs=${JOBS:-1}
 tree=$build/tree
 units="actor object timer socket pair reqrep inproc ipc"
+sims="reqrep pair trace"
 died=0
 what=""
 all=0
@@ -98,8 +99,11 @@ run_detector() {
         detect asan 150 "$build/asan/stress" all "$rounds"
         ;;
     sim)
-        compile asan address,undefined sim_protocols_test sim_trace_test || return 2
-        detect asan 150 "$build/asan/tests/sim/protocols_test" && detect asan 150 "$build/asan/tests/sim/trace_test"
+        # shellcheck disable=SC2086 # a list of words
+        compile asan address,undefined $(printf 'sim_%s_test ' $sims) || return 2
+        for unit in $sims; do
+            detect asan 150 "$build/asan/tests/sim/${unit}_test" || return 1
+        done
         ;;
     esac
 }
