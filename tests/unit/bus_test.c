@@ -170,6 +170,20 @@ static sp_msg *raw_msg(const uint32_t *words, size_t n)
     return m;
 }
 
+/// Sends what came on, with the header that it came with: the pipe's id.
+static void raw_pass_on(sp_socket hub)
+{
+    sp_msg *m = NULL;
+    const unsigned char *h;
+
+    check_ok(sp_recvmsg(hub, &m, 0));
+    assert_int_equal(sp_msg_header_len(m), 4);
+    h = sp_msg_header(m);
+    assert_int_equal((uint32_t)h[0] << 24 | (uint32_t)h[1] << 16 | (uint32_t)h[2] << 8 | h[3],
+                     sp_msg_peer(m));
+    check_ok(sp_sendmsg(hub, m, 0));
+}
+
 /// The header of what came is the pipe's id; sent with it, a message goes to all others.
 static void raw_message_goes_to_all_but_where_it_came_from(void **state)
 {
@@ -187,17 +201,8 @@ static void raw_message_goes_to_all_but_where_it_came_from(void **state)
         }
         check_pipes(hub, 3);
         for (int i = 0; i < 3; i++) {
-            sp_msg *m = NULL;
-            const unsigned char *h;
-
             check_send(member[i], "hear me");
-            check_ok(sp_recvmsg(hub, &m, 0));
-            assert_int_equal(sp_msg_header_len(m), 4);
-            h = sp_msg_header(m);
-            assert_int_equal((uint32_t)h[0] << 24 | (uint32_t)h[1] << 16 | (uint32_t)h[2] << 8 |
-                                 h[3],
-                             sp_msg_peer(m));
-            check_ok(sp_sendmsg(hub, m, 0));
+            raw_pass_on(hub);
             for (int j = 0; j < 3; j++) {
                 if (j != i) {
                     check_recv(member[j], "hear me");
