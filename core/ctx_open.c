@@ -113,7 +113,7 @@ static int ctx_make(struct sp__sock *s, uint64_t *id)
     sp__hold(&s->obj);
     sp__event_init(&o->open_ev, &s->actor, &o->obj, ctx_on_open);
     sp__event_init(&o->end_ev, &s->actor, NULL, ctx_on_end);
-    sp__sock_defaults(s, o->ctx.ref.state, SP_OPTION_CTX);
+    sp__sock_inherit(s, o->ctx.ref.state);
     o->ctx.opt.recv_timeout = sp__option(&s->ctx.opt.recv_timeout);
     o->ctx.opt.send_timeout = sp__option(&s->ctx.opt.send_timeout);
     sp__post(&o->open_ev);

@@ -479,16 +479,22 @@ static int recv_fail(struct sp__ctx *c, int err)
     }
 }
 
-/// The protocol ended what was waited for: takes its error.
-static int rx_take_failure(struct sp__ctx *c)
+/// The protocol ended what was waited for: takes that, which is next. Returns its error.
+static int rx_end(struct sp__ctx *c)
 {
     sp_msg *m = sp_batch_pop(&c->rx->local);
-    int err = (int)(int64_t)sp__msg(m)->pipe;
 
     SP__TRACE(D16, c->rx, 1);
     c->asking = false;
     sp_batch_push(&c->rx->trash, m);
-    return err;
+    return (int)(int64_t)sp__msg(m)->pipe;
+}
+
+/// The same, for one of those who wait: all of them are told, and the last one takes it.
+static int rx_take_failure(struct sp__ctx *c)
+{
+    return c->rx->receivers.head == NULL ? rx_end(c)
+                                         : (int)(int64_t)sp__msg(c->rx->local.head)->pipe;
 }
 
 /// Takes what is there by `take`, with the lock held, which is given up. Returns its result.
@@ -588,6 +594,15 @@ static SP__APART ssize_t recv_with(struct sp__ctx *c, int64_t timeout,
     return in_callback ? rc : recv_fail(c, (int)rc);
 }
 
+/// What is received goes one at a time: the next one may be another question's, or another answer.
+static bool rx_singly(const struct sp__ctx *c)
+{
+    uint32_t flags = c->sock->ops->flags;
+
+    return (flags & SP_PROTO_REPLIES) != 0 ||
+           (flags & (SP_PROTO_ASKS | SP_PROTO_MANY)) == SP_PROTO_ASKS;
+}
+
 struct recv_into {
     size_t cap;
     sp_msg **m;
@@ -597,8 +612,7 @@ struct recv_into {
 static ssize_t recv_take_msgs(struct sp__ctx *c, void *arg)
 {
     struct recv_into *into = arg;
-    bool one = (c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0;
-    size_t max = one ? 1 : into->n;
+    size_t max = rx_singly(c) ? 1 : into->n;
     uint64_t room = 0;
     size_t got = 0;
 
@@ -762,15 +776,13 @@ int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
 /// the lock.
 static void tap_move(struct sp__ctx *c, sp_batch *out, size_t max)
 {
-    bool one = (c->sock->ops->flags & (SP_PROTO_REPLIES | SP_PROTO_ASKS)) != 0;
-
     while (out->n < max && rx_first(c) != NULL) {
         if (c->local.head->header_len == SP__MSG_FAILURE) {
-            (void)rx_take_failure(c); // A question without an answer: none comes.
+            (void)rx_end(c); // A question without an answer: none comes.
             continue;
         }
         sp_batch_push(out, rx_take(c));
-        if (one) {
+        if (rx_singly(c)) {
             break;
         }
     }

@@ -139,6 +139,7 @@ struct sp_timer_ref {
     struct sp__timer timer;
     struct sp_timer_ref *next; ///< of its socket or endpoint
     struct sp_timer_ref **list;
+    struct sp_timer_ref *unused; ///< the next of those
     struct sp__sock *sock;
     struct sp__ep *ep; ///< NULL: a protocol's
     void *cookie;
@@ -160,8 +161,14 @@ static int host_timer_make(struct sp__sock *s, struct sp__ep *ep, void *cookie,
                            sp_timer_ref **timer)
 {
     sp_timer_ref **list = ep != NULL ? &ep->timers : &s->timers;
-    sp_timer_ref *t;
+    sp_timer_ref *t = ep == NULL ? s->timers_unused : NULL;
 
+    if (t != NULL) {
+        s->timers_unused = t->unused;
+        t->cookie = cookie;
+        *timer = t;
+        return SP_OK;
+    }
     if (sp__timer_reserve() < 0) {
         return SP_ENOMEM;
     }
@@ -201,11 +208,17 @@ static void host_timer_cancel(sp_timer_ref *t)
     sp__timer_cancel(&t->timer);
 }
 
-/// Its event may still be on its way: the memory goes with the socket or endpoint.
+/// Its event may still be on its way: the memory goes with the socket or endpoint. A socket's is
+/// used again: that event means nothing then (sp__timer_arm).
 static void host_timer_free(sp_timer_ref *t)
 {
-    if (t != NULL) {
-        sp__timer_cancel(&t->timer);
+    if (t == NULL) {
+        return;
+    }
+    sp__timer_cancel(&t->timer);
+    if (t->ep == NULL) {
+        t->unused = t->sock->timers_unused;
+        t->sock->timers_unused = t;
     }
 }
 

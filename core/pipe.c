@@ -288,7 +288,7 @@ void sp__pipe_offer(struct sp__pipe *p)
 static SP__APART void pipe_held_more(struct sp__pipe *p, sp_batch *nodes)
 {
     sp_batch_join(&p->held, nodes);
-    if (p->paused) {
+    if (p->paused && (p->sock->ops->flags & SP_PROTO_MANY) == 0) { // See sock_offer_paused.
         pipe_count_held(p);
     } else {
         sp__pipe_offer(p);

@@ -136,14 +136,16 @@ void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bo
 
 /* ------------------------------------------------------------------ Settling */
 
-/// Offers what paused pipes hold, oldest pause first, until the receivers are full again.
+/// Offers what paused pipes hold, oldest pause first, until the receivers are full again. Where
+/// each context has many answers of its own one that is full says nothing about the others.
 static void sock_offer_paused(struct sp__sock *s)
 {
+    bool all = (s->ops->flags & SP_PROTO_MANY) != 0;
     struct sp__pipe *last = s->paused_tail;
     struct sp__pipe *p;
 
     s->rx_full = false;
-    while (!s->rx_full && (p = s->paused_head) != NULL) {
+    while ((all || !s->rx_full) && (p = s->paused_head) != NULL) {
         s->paused_head = p->paused_next;
         if (s->paused_head == NULL) {
             s->paused_tail = NULL;
@@ -506,6 +508,22 @@ static void sock_name(struct sp__sock *s)
         uuid_generate(id);
     }
     uuid_unparse_lower(id, s->name);
+}
+
+void sp__sock_inherit(struct sp__sock *s, void *state)
+{
+    for (size_t i = 0; i < s->ops->option_count; i++) {
+        const sp_option *o = (const sp_option *)(const void *)((const char *)s->ops->options +
+                                                               i * s->ops->option_size);
+
+        if ((o->flags & SP_OPTION_CTX) != 0 &&
+            (o->type == SP_OPTION_INT || o->type == SP_OPTION_BOOL)) {
+            const char *own = (const char *)s->ctx.ref.state + o->offset;
+            int64_t value = sp_option_load((const int64_t *)(const void *)own);
+
+            memcpy((char *)state + o->offset, &value, sizeof(value));
+        }
+    }
 }
 
 void sp__sock_defaults(struct sp__sock *s, void *state, uint32_t ctx)

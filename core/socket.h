@@ -511,6 +511,7 @@ struct sp__sock {
     struct sp__event end_ev; ///< on the user's actor
     bool told;               ///< there were pipe events for the user
     sp_timer_ref *timers;
+    sp_timer_ref *timers_unused; ///< of these: the plugin gave them back
     int64_t linger_ms;
     uint64_t dropped; ///< messages to be sent, when it began to close
 
@@ -574,6 +575,8 @@ void sp__sock_grant(struct sp__sock *s, int64_t credit);
 /// Writes the defaults of the protocol's options: those of the socket, or with SP_OPTION_CTX those
 /// of a context.
 void sp__sock_defaults(struct sp__sock *s, void *state, uint32_t ctx);
+/// Writes what a new context begins with: the socket's own values of now.
+void sp__sock_inherit(struct sp__sock *s, void *state);
 struct sp__pipe *sp__sock_find(struct sp__sock *s, uint32_t id);
 void sp__sock_link(struct sp__sock *s, struct sp__pipe *p);
 void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p);

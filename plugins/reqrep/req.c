@@ -9,34 +9,29 @@
 /// in the core's queue.
 #include "reqrep.h"
 
+#include <sp/sdk/backtrace.h>
+#include <sp/sdk/idmap.h>
+#include <sp/sdk/ring.h>
+
 struct req_ctx {
+    struct sp_idmap_entry question; // first: its id
     sp_ctx_ref *ref;
-    struct req_ctx *next;  ///< all contexts of the socket
-    struct req_ctx *chain; ///< with a request whose id has the same hash
-    sp_msg *request;       ///< being asked; NULL: idle
-    sp_pipe_ref *holder;   ///< who has it; NULL: to be sent again
-    uint32_t id;
-    int64_t sent;        ///< ns
-    int64_t resend_time; ///< option, ms
+    struct req_ctx *next; ///< all contexts of the socket
+    sp_msg *request;      ///< being asked; NULL: idle
+    sp_pipe_ref *holder;  ///< who has it; NULL: to be sent again
+    int64_t sent;         ///< ns
+    int64_t resend_time;  ///< option, ms
 };
-
-struct req_pipe {
-    sp_pipe_ref *ref;
-    struct req_pipe *next; ///< in a ring: whose turn is next
-    struct req_pipe *prev;
-};
-
-#define REQ_HASH 256 // a power of 2; ids are given one after the other
 
 struct req {
     const sp_host *host;
-    struct req_ctx *asking[REQ_HASH]; ///< contexts with a request, by its id
     sp_sock_ref *sock;
+    struct sp_ring peers;
+    struct sp_idmap questions; ///< of contexts, by their ids
     struct req_ctx *ctxs;
-    struct req_pipe *turn; ///< NULL: no peers
+    size_t unheld; ///< requests that no peer has
     sp_timer_ref *tick;
     bool ticking;
-    uint32_t last_id;
     int64_t resend_tick; ///< option, ms
 };
 
@@ -46,7 +41,7 @@ static int req_init(void *self, const sp_host *host, sp_sock_ref *sock)
 
     req->host = host;
     req->sock = sock;
-    req->last_id = (uint32_t)host->random();
+    sp_idmap_init(&req->questions, host);
     return host->timer_new(sock, NULL, &req->tick);
 }
 
@@ -61,21 +56,20 @@ static int req_ctx_open(void *self, sp_ctx_ref *ref)
     return SP_OK;
 }
 
-static struct req_ctx **req_bucket(struct req *req, uint32_t id)
+/// Who has a context's request from now on; NULL: nobody.
+static void req_hold(struct req *req, struct req_ctx *ctx, sp_pipe_ref *holder)
 {
-    return &req->asking[id % REQ_HASH];
+    req->unheld -= ctx->holder == NULL;
+    req->unheld += holder == NULL;
+    ctx->holder = holder;
 }
 
 /// Forgets the question that a context asks.
 static void req_drop(struct req *req, struct req_ctx *ctx)
 {
     if (ctx->request != NULL) {
-        struct req_ctx **at = req_bucket(req, ctx->id);
-
-        while (*at != ctx) {
-            at = &(*at)->chain;
-        }
-        *at = ctx->chain;
+        req->unheld -= ctx->holder == NULL;
+        sp_idmap_del(&req->questions, &ctx->question);
         req->host->msg_release(ctx->request);
         ctx->request = NULL;
         ctx->holder = NULL;
@@ -88,6 +82,7 @@ static void req_ctx_close(void *self, sp_ctx_ref *ref)
     struct req_ctx *ctx = ref->state;
 
     req_drop(req, ctx);
+    sp_idmap_del(&req->questions, &ctx->question);
     for (struct req_ctx **at = &req->ctxs; *at != NULL; at = &(*at)->next) {
         if (*at == ctx) {
             *at = ctx->next;
@@ -96,43 +91,23 @@ static void req_ctx_close(void *self, sp_ctx_ref *ref)
     }
 }
 
-/// The next peer, in turn, that has room; NULL: none.
-static struct req_pipe *req_choose(struct req *req)
+/// Sends a copy of `m` to the peer whose turn it is. NULL: no peer has room, or there is no memory.
+static sp_pipe_ref *req_transmit(struct req *req, struct req_ctx *ctx, sp_msg *m, bool again)
 {
-    struct req_pipe *first = req->turn;
-
-    if (first == NULL) {
-        return NULL;
-    }
-    do {
-        struct req_pipe *pipe = req->turn;
-
-        req->turn = pipe->next;
-        if (req->host->pipe_room(pipe->ref) > 0) {
-            return pipe;
-        }
-    } while (req->turn != first);
-    return NULL;
-}
-
-/// Sends a copy of `m` to a peer. False: no peer has room, or there is no memory.
-static bool req_transmit(struct req *req, struct req_ctx *ctx, sp_msg *m, bool again)
-{
-    struct req_pipe *pipe = req_choose(req);
+    sp_pipe_ref *pipe = sp_ring_choose(&req->peers, req->host);
     sp_msg *copy = pipe != NULL ? req->host->msg_clone(m) : NULL;
     int rc;
 
     if (copy == NULL) {
-        return false;
+        return NULL;
     }
-    rc = again ? req->host->pipe_send_copy(pipe->ref, copy) : req->host->pipe_send(pipe->ref, copy);
+    rc = again ? req->host->pipe_send_copy(pipe, copy) : req->host->pipe_send(pipe, copy);
     if (rc != SP_OK) {
         req->host->msg_release(copy);
-        return false;
+        return NULL;
     }
-    ctx->holder = pipe->ref;
     ctx->sent = req->host->now();
-    return true;
+    return pipe;
 }
 
 static void req_tick_start(struct req *req)
@@ -154,35 +129,54 @@ static void req_on_send(void *self, sp_ctx_ref *ref, sp_batch *out)
     }
     for (sp_msg *m; (m = sp_batch_pop(out)) != NULL;) {
         req_drop(req, ctx);
-        if (m->header_len == 0) {
-            req->last_id++;
-            ctx->id = req->last_id | REQ_ID_BIT;
-            (void)sp_msg_header_put_u32(m, ctx->id);
+        if (m->header_len == 0) { // Else it was offered before, and has its id.
+            (void)sp_msg_header_put_u32(m, sp_idmap_add(&req->questions, &ctx->question));
         }
-        if (!req_transmit(req, ctx, m, false)) {
+        ctx->holder = req_transmit(req, ctx, m, false);
+        if (ctx->holder == NULL) {
             sp_batch_unpop(out, m);
             return;
         }
         ctx->request = m;
-        ctx->chain = *req_bucket(req, ctx->id);
-        *req_bucket(req, ctx->id) = ctx;
         if (sp_option_load(&ctx->resend_time) >= 0) {
             req_tick_start(req);
         }
     }
 }
 
-/// Sends again what nobody holds, and what was held for too long.
-static void req_resend(struct req *req)
+/// Sends a request again, if a peer takes it.
+static void req_send_again(struct req *req, struct req_ctx *ctx)
+{
+    sp_pipe_ref *holder = req_transmit(req, ctx, ctx->request, true);
+
+    if (holder != NULL) {
+        req_hold(req, ctx, holder);
+    }
+}
+
+/// Sends again what nobody holds.
+static void req_send_unheld(struct req *req)
+{
+    if (req->unheld == 0) {
+        return;
+    }
+    for (struct req_ctx *ctx = req->ctxs; ctx != NULL; ctx = ctx->next) {
+        if (ctx->request != NULL && ctx->holder == NULL) {
+            req_send_again(req, ctx);
+        }
+    }
+}
+
+/// Sends again what is without an answer for too long.
+static void req_send_overdue(struct req *req)
 {
     int64_t now = req->host->now();
 
     for (struct req_ctx *ctx = req->ctxs; ctx != NULL; ctx = ctx->next) {
         int64_t after = sp_option_load(&ctx->resend_time);
 
-        if (ctx->request != NULL &&
-            (ctx->holder == NULL || (after >= 0 && now - ctx->sent >= after * INT64_C(1000000)))) {
-            (void)req_transmit(req, ctx, ctx->request, true);
+        if (ctx->request != NULL && after >= 0 && now - ctx->sent >= after * INT64_C(1000000)) {
+            req_send_again(req, ctx);
         }
     }
 }
@@ -193,7 +187,8 @@ static void req_on_timer(void *self, void *cookie)
 
     (void)cookie;
     req->ticking = false;
-    req_resend(req);
+    req_send_unheld(req);
+    req_send_overdue(req);
     for (struct req_ctx *ctx = req->ctxs; ctx != NULL; ctx = ctx->next) {
         if (ctx->request != NULL && sp_option_load(&ctx->resend_time) >= 0) {
             req_tick_start(req);
@@ -204,27 +199,16 @@ static void req_on_timer(void *self, void *cookie)
 static int req_pipe_add(void *self, sp_pipe_ref *ref)
 {
     struct req *req = self;
-    struct req_pipe *pipe = ref->state;
 
-    pipe->ref = ref;
-    if (req->turn == NULL) {
-        pipe->next = pipe;
-        pipe->prev = pipe;
-    } else {
-        pipe->next = req->turn;
-        pipe->prev = req->turn->prev;
-        pipe->prev->next = pipe;
-        pipe->next->prev = pipe;
-    }
-    req->turn = pipe;
-    req_resend(req);
+    sp_ring_add(&req->peers, ref);
+    req_send_unheld(req);
     return SP_OK;
 }
 
 /// The peer that holds a request is gone: another one gets it, unless resending is off.
 static void req_lost(struct req *req, struct req_ctx *ctx)
 {
-    ctx->holder = NULL;
+    req_hold(req, ctx, NULL);
     if (sp_option_load(&ctx->resend_time) < 0) {
         req_drop(req, ctx);
         req->host->fail(ctx->ref, -ECONNRESET);
@@ -234,41 +218,28 @@ static void req_lost(struct req *req, struct req_ctx *ctx)
 static void req_pipe_del(void *self, sp_pipe_ref *ref)
 {
     struct req *req = self;
-    struct req_pipe *pipe = ref->state;
 
-    pipe->prev->next = pipe->next;
-    pipe->next->prev = pipe->prev;
-    if (req->turn == pipe) {
-        req->turn = pipe->next != pipe ? pipe->next : NULL;
-    }
+    sp_ring_del(&req->peers, ref);
     for (struct req_ctx *ctx = req->ctxs; ctx != NULL; ctx = ctx->next) {
         if (ctx->holder == ref) {
             req_lost(req, ctx);
         }
     }
-    req_resend(req);
+    req_send_unheld(req);
 }
 
 static void req_on_writable(void *self, sp_pipe_ref *pipe)
 {
-    struct req *req = self;
-
     (void)pipe;
-    for (struct req_ctx *ctx = req->ctxs; ctx != NULL; ctx = ctx->next) {
-        if (ctx->request != NULL && ctx->holder == NULL) {
-            (void)req_transmit(req, ctx, ctx->request, true);
-        }
-    }
+    req_send_unheld(self);
 }
 
+/// The context whose request was sent with this id; NULL: none.
 static struct req_ctx *req_asked(struct req *req, uint32_t id)
 {
-    struct req_ctx *ctx = *req_bucket(req, id);
+    struct req_ctx *ctx = (struct req_ctx *)sp_idmap_find(&req->questions, id);
 
-    while (ctx != NULL && ctx->id != id) {
-        ctx = ctx->chain;
-    }
-    return ctx;
+    return ctx != NULL && ctx->request != NULL ? ctx : NULL;
 }
 
 /// A reply: its first word is the request's id. One that nobody waits for is dropped.
@@ -320,26 +291,13 @@ static void req_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
 
     (void)ctx;
     for (sp_msg *m; (m = sp_batch_pop(out)) != NULL;) {
-        struct req_pipe *pipe = req_choose(req);
+        sp_pipe_ref *pipe = sp_ring_choose(&req->peers, req->host);
 
-        if (pipe == NULL || req->host->pipe_send(pipe->ref, m) != SP_OK) {
+        if (pipe == NULL || req->host->pipe_send(pipe, m) != SP_OK) {
             sp_batch_unpop(out, m);
             return;
         }
     }
-}
-
-/// Moves the words up to the id to the header. SP_EPROTO, SP_EMSGSIZE: there is no id in reach.
-static int req_take_backtrace(sp_msg *m)
-{
-    uint32_t word = 0;
-    int rc = SP_OK;
-
-    while (rc == SP_OK && (word & REQ_ID_BIT) == 0) {
-        rc = sp_msg_take_u32(m, &word);
-        rc = rc == SP_OK ? sp_msg_header_put_u32(m, word) : rc;
-    }
-    return rc;
 }
 
 /// Raw: the backtrace is the application's.
@@ -347,17 +305,7 @@ static void req_raw_on_recv(void *self, sp_pipe_ref *pipe, sp_batch *in)
 {
     struct req *req = self;
 
-    for (sp_msg *m; (m = sp_batch_pop(in)) != NULL;) {
-        if (m->header_len == 0 && req_take_backtrace(m) != SP_OK) {
-            req->host->discard_in(req->sock, m, SP_DISCARD_MALFORMED);
-            req->host->pipe_close(pipe, SP_EPROTO);
-            continue;
-        }
-        if (req->host->deliver(req->ctxs->ref, m) != SP_OK) {
-            sp_batch_unpop(in, m);
-            return;
-        }
-    }
+    sp_backtrace_deliver(req->host, req->sock, req->ctxs->ref, pipe, in);
 }
 
 static const sp_id_pair req_ids[] = {{REQ_ID, REP_ID}};
@@ -377,7 +325,7 @@ static const sp_protocol_ops req_raw_ops = {
     .window = SP_WINDOW_PIPES,
     .sock_size = sizeof(struct req),
     .ctx_size = sizeof(struct req_ctx),
-    .pipe_size = sizeof(struct req_pipe),
+    .pipe_size = sizeof(struct sp_ring_peer),
     .option_size = sizeof(sp_option),
     .init = req_init,
     .ctx_open = req_ctx_open,
@@ -396,7 +344,7 @@ const sp_protocol_ops req_ops = {
     .window = SP_WINDOW_PEER,
     .sock_size = sizeof(struct req),
     .ctx_size = sizeof(struct req_ctx),
-    .pipe_size = sizeof(struct req_pipe),
+    .pipe_size = sizeof(struct sp_ring_peer),
     .options = req_options,
     .option_count = sizeof(req_options) / sizeof(req_options[0]),
     .option_size = sizeof(sp_option),

@@ -7,8 +7,6 @@
 
 #define REQ_ID 0x30
 #define REP_ID 0x31
-/// Marks the request's own id, the last word of a backtrace.
-#define REQ_ID_BIT 0x80000000U
 
 extern const sp_protocol_ops req_ops;
 extern const sp_protocol_ops rep_ops;

@@ -14,6 +14,8 @@
 #define RAWSP_REP 0x31
 #define RAWSP_PUSH 0x50
 #define RAWSP_PULL 0x51
+#define RAWSP_SURVEYOR 0x62
+#define RAWSP_RESPONDENT 0x63
 #define RAWSP_BUS 0x70
 
 /// Listens at a free port of 127.0.0.1. The descriptor, or -1.
