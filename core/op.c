@@ -73,12 +73,24 @@ static void op_wake_waiters(struct sp_op *op)
     struct sp__wake wake;
 
     do {
-        (void)pthread_mutex_lock(&op->lock);
-        wake = op->state == SP__OP_REST && !op->in_done ? sp__waiter_pop(&op->waiters)
-                                                        : (struct sp__wake){NULL, NULL};
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__lock(&op->lock);
+        wake = op->state == SP__OP_REST ? sp__waiter_pop(&op->waiters)
+                                        : (struct sp__wake){NULL, NULL};
+        sp__unlock(&op->lock);
         sp__wake(wake);
     } while (sp__wakes(wake));
+}
+
+/// Whether its callback has begun, and has not started it again.
+static bool op_runs(struct sp_op *op)
+{
+    return atomic_load_explicit(&op->runner, memory_order_relaxed) != NULL;
+}
+
+/// Whether this is inside its callback, which has not started it again.
+static bool op_runs_here(struct sp_op *op)
+{
+    return atomic_load_explicit(&op->runner, memory_order_relaxed) == sp__self();
 }
 
 /// It is through. Whoever has it in hand, with no lock held.
@@ -89,7 +101,7 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     struct sp__scope *scope;
     bool waited;
 
-    (void)pthread_mutex_lock(&op->lock);
+    sp__lock(&op->lock);
     op->state = op->done != NULL ? SP__OP_DONE : SP__OP_REST;
     // Release: pairs with the acquire in sp_op_result.
     atomic_store_explicit(&op->result, rc == SP_ECANCELED && op->why != 0 ? op->why : rc,
@@ -106,7 +118,7 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     target = op->target;
     op->target = NULL;
     waited = op->waiters.head != NULL;
-    (void)pthread_mutex_unlock(&op->lock);
+    sp__unlock(&op->lock);
     if (op->done != NULL) {
         sp__post(&op->done_ev);
     } else {
@@ -122,25 +134,23 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     sp__drop(&op->obj);
 }
 
-/// Runs the callback, on a worker.
+/// Runs the callback, on a worker. No lock: until it is started again, by the callback, or is at
+/// rest, nobody else changes it.
 static void op_on_done(struct sp__event *ev)
 {
     struct sp_op *op = SP__CONTAINER(ev, struct sp_op, done_ev);
-    bool waited;
+    bool waited = false;
 
-    (void)pthread_mutex_lock(&op->lock);
-    op->state = SP__OP_REST; // It may be started again from here on, by the callback.
-    op->in_done = true;
-    op->restarted = false;
     // Relaxed: only the thread itself finds itself there.
     atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
-    (void)pthread_mutex_unlock(&op->lock);
     op->done(op, op->arg);
-    (void)pthread_mutex_lock(&op->lock);
-    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
-    op->in_done = false;
-    waited = op->waiters.head != NULL;
-    (void)pthread_mutex_unlock(&op->lock);
+    if (op_runs_here(op)) {
+        sp__lock(&op->lock);
+        atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
+        op->state = SP__OP_REST;
+        waited = op->waiters.head != NULL;
+        sp__unlock(&op->lock);
+    }
     op_count(false);
     if (waited) {
         op_wake_waiters(op);
@@ -179,10 +189,10 @@ static bool op_cancel(struct sp_op *op, uint64_t start, int why)
     bool pending;
     bool mine;
 
-    (void)pthread_mutex_lock(&op->lock);
+    sp__lock(&op->lock);
     pending = op->state == SP__OP_PENDING && (start == 0 || op->start == start);
     mine = pending && op_leave(op, why, &next);
-    (void)pthread_mutex_unlock(&op->lock);
+    sp__unlock(&op->lock);
     sp__wake(next);
     if (mine) {
         op_over(&op->waiter, SP_ECANCELED, NULL);
@@ -202,13 +212,13 @@ static void op_on_time(struct sp__timer *t)
     uint64_t start = 0;
     bool slept = false;
 
-    (void)pthread_mutex_lock(&op->lock);
+    sp__lock(&op->lock);
     if (op->state == SP__OP_PENDING && op->timed && sp__now() >= op->due) {
         start = op->start;
         slept = op->asleep;
         op->asleep = false;
     }
-    (void)pthread_mutex_unlock(&op->lock);
+    sp__unlock(&op->lock);
     if (slept) {
         op_over(&op->waiter, op->cut ? SP_ETIMEDOUT : SP_OK, NULL);
     } else if (start != 0) {
@@ -270,7 +280,7 @@ struct op_start {
 /// While its callback runs it is the callback's to start.
 static int op_startable(struct sp_op *op)
 {
-    bool elsewhere = op->in_done && op->runner != sp__self();
+    bool rests = op->state == SP__OP_REST || (op->state == SP__OP_DONE && op_runs_here(op));
 
     if (op->stopped) {
         return sp__fail(SP_ECANCELED, "operation: it was stopped");
@@ -278,9 +288,7 @@ static int op_startable(struct sp_op *op)
     if (op->scope_lost) {
         return sp__fail(SP_ECLOSED, "operation: its scope was closed when it was given");
     }
-    return op->state == SP__OP_REST && !elsewhere
-               ? SP_OK
-               : sp__fail(SP_ESTATE, "operation: it is under way already");
+    return rests ? SP_OK : sp__fail(SP_ESTATE, "operation: it is under way already");
 }
 
 /// Makes it pending; then it is the caller's to be tried. Errors with detail.
@@ -290,20 +298,20 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     sp_msg *old;
     int rc;
 
-    (void)pthread_mutex_lock(&op->lock);
+    sp__lock(&op->lock);
     rc = op_startable(op);
     if (rc == SP_OK) {
         op->start++; // Before it can be found.
         rc = sp__scope_op_joins(op);
     }
     if (rc < 0) {
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__unlock(&op->lock);
         return rc;
     }
     timeout = s->kind == SP__OP_SLEEP || op->timeout == OP_DEFAULT ? s->timeout : op->timeout;
     old = op->msg;
     op->state = SP__OP_PENDING;
-    op->restarted = true;
+    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
     op->kind = s->kind;
     op->asleep = s->kind == SP__OP_SLEEP;
     atomic_store_explicit(&op->result, SP_EAGAIN, memory_order_relaxed);
@@ -312,7 +320,8 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     op->ctx = s->ctx;
     op->ep = s->ep;
     op->target = s->target;
-    op->waiter = (struct sp__waiter){.ctx = s->ctx, .ready = op_ready, .over = op_over};
+    op->waiter.ctx = s->ctx;
+    op->waiter.left = false;
     op_count(true); // Until it is at rest again.
     sp__hold(&op->obj);
     op_sleeps(op, op->asleep);
@@ -329,7 +338,7 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
         op->timed = true;
         sp__timer_arm(&op->timer, op->due);
     }
-    (void)pthread_mutex_unlock(&op->lock);
+    sp__unlock(&op->lock);
     sp__msg_release(old); // Received and not taken.
     return SP_OK;
 }
@@ -433,7 +442,7 @@ static void op_destroy(struct sp__object *obj)
     sp__msg_release(op->msg);
     sp__scope_drop(op->scope);
     sp__timer_unreserve();
-    (void)pthread_mutex_destroy(&op->lock);
+    sp__lock_fini(&op->lock);
     sp__free(op);
 }
 
@@ -441,12 +450,12 @@ static struct sp_op *op_alloc(void)
 {
     struct sp_op *op = sp__zalloc(sizeof(*op));
 
-    if (op == NULL || pthread_mutex_init(&op->lock, NULL) != 0) {
+    if (op == NULL || sp__lock_init(&op->lock) < 0) {
         sp__free(op);
         return NULL;
     }
     if (sp__timer_reserve() < 0) {
-        (void)pthread_mutex_destroy(&op->lock);
+        sp__lock_fini(&op->lock);
         sp__free(op);
         return NULL;
     }
@@ -475,6 +484,7 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
         op->done = done;
         op->arg = arg;
         op->timeout = OP_DEFAULT;
+        op->waiter = (struct sp__waiter){.ready = op_ready, .over = op_over};
         atomic_init(&op->result, SP_EAGAIN);
         *out = op;
     }
@@ -494,9 +504,9 @@ static int op_usable(const sp_op *op)
 void sp_op_deadline(sp_op *op, int ms)
 {
     if (op_usable(op) == SP_OK) {
-        (void)pthread_mutex_lock(&op->lock);
+        sp__lock(&op->lock);
         op->timeout = ms < 0 ? -1 : ms;
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__unlock(&op->lock);
     }
 }
 
@@ -516,9 +526,9 @@ int sp_op_stop(sp_op *op)
     int rc = op_usable(op);
 
     if (rc == SP_OK) {
-        (void)pthread_mutex_lock(&op->lock);
+        sp__lock(&op->lock);
         op->stopped = true;
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__unlock(&op->lock);
         (void)op_cancel(op, 0, SP_ECANCELED);
         sp__run_here(true);
     }
@@ -532,14 +542,14 @@ static void op_await(struct sp_op *op)
     bool rest;
 
     for (;;) {
-        (void)pthread_mutex_lock(&op->lock);
-        rest = op->state == SP__OP_REST && !op->in_done;
+        sp__lock(&op->lock);
+        rest = op->state == SP__OP_REST;
         if (!rest && !w.queued) {
             sp__waiter_add(&op->waiters, &w, false);
         } else if (rest && w.queued) {
             sp__waiter_remove(&op->waiters, &w);
         }
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__unlock(&op->lock);
         if (rest) {
             return;
         }
@@ -583,29 +593,23 @@ int sp_op_result(const sp_op *op)
     return atomic_load_explicit((atomic_int *)(uintptr_t)&op->result, memory_order_acquire);
 }
 
-/// Inside its callback, before it is started again, nobody else touches the message.
-static bool op_mine(sp_op *op)
-{
-    return atomic_load_explicit(&op->runner, memory_order_relaxed) == sp__self() && !op->restarted;
-}
-
 sp_msg *sp_op_msg(sp_op *op)
 {
-    bool mine = op != NULL && op_mine(op);
+    bool mine = op != NULL && op_runs_here(op);
     sp_msg *m = NULL;
 
     if (!mine && op_usable(op) < 0) {
         return NULL;
     }
     if (!mine) {
-        (void)pthread_mutex_lock(&op->lock);
+        sp__lock(&op->lock);
     }
-    if (mine || op->state == SP__OP_REST) {
+    if (mine || op->state == SP__OP_REST || (op->state == SP__OP_DONE && op_runs(op))) {
         m = op->msg;
         op->msg = NULL;
     }
     if (!mine) {
-        (void)pthread_mutex_unlock(&op->lock);
+        sp__unlock(&op->lock);
     }
     return m;
 }
@@ -623,10 +627,10 @@ void sp_op_scope(sp_op *op, sp_scope scope)
         sp__need_worker(); // Who polls cancels what a signal handler cannot.
     }
 
-    (void)pthread_mutex_lock(&op->lock);
+    sp__lock(&op->lock);
     old = op->scope;
     op->scope = s;
     op->scope_lost = s == NULL && scope.id != 0;
-    (void)pthread_mutex_unlock(&op->lock);
+    sp__unlock(&op->lock);
     sp__scope_drop(old);
 }

@@ -2,11 +2,12 @@
 /// Asynchronous operations: one send, receive, dial or sleep at a time, that ends by a callback, a
 /// wake or both.
 ///
-/// States, under op->lock: AT_REST → (start) → PENDING → (over) → DONE → (the callback begins) →
-/// AT_REST; without a callback, over leads to AT_REST. Who may end a pending operation is whoever
-/// has it in hand: the starter until it is in a list, then who takes it out of the list (a grant, a
-/// message, a cancel), of a sleep whoever clears `asleep`. So it ends once. A cancel that finds it
-/// in somebody's hand leaves a mark (`left` of its waiter), so that it joins no list again.
+/// States, under op->lock: AT_REST → (start) → PENDING → (over) → DONE → (the callback returned) →
+/// AT_REST; a start inside the callback leads from DONE to PENDING; without a callback, over leads
+/// to AT_REST. Who may end a pending operation is whoever has it in hand: the starter until it is
+/// in a list, then who takes it out of the list (a grant, a message, a cancel), of a sleep whoever
+/// clears `asleep`. So it ends once. A cancel that finds it in somebody's hand leaves a mark
+/// (`left` of its waiter), so that it joins no list again.
 ///
 /// Locks: op->lock is outside those of contexts, sockets and scopes, and held only by start,
 /// cancel, and the end. Who ends it holds no other lock.
@@ -14,11 +15,10 @@
 #define SP_CORE_OP_H
 
 #include "actor.h"
+#include "lock.h"
 #include "object.h"
 #include "timer.h"
 #include "waiter.h"
-
-#include <pthread.h>
 
 enum sp__op_state { SP__OP_REST, SP__OP_PENDING, SP__OP_DONE };
 enum sp__op_kind { SP__OP_SEND, SP__OP_RECV, SP__OP_DIAL, SP__OP_SLEEP };
@@ -31,14 +31,12 @@ struct sp_op {
     void (*done)(struct sp_op *op, void *arg); ///< NULL: only waited for
     void *arg;
 
-    pthread_mutex_t lock; ///< of all below
+    struct sp__lock lock; ///< of all below
     enum sp__op_state state;
     enum sp__op_kind kind;
-    bool stopped;   ///< starts no more
-    bool restarted; ///< since its callback began; then the callback's own
-    bool in_done;   ///< the callback runs
-    bool asleep;    ///< a pending sleep that nobody has ended
-    bool sleeping;  ///< in the list of those that sleep (op.c), under its lock, as the two below
+    bool stopped;  ///< starts no more
+    bool asleep;   ///< a pending sleep that nobody has ended
+    bool sleeping; ///< in the list of those that sleep (op.c), under its lock, as the two below
     struct sp_op *sleep_next;
     struct sp_op *sleep_prev;
     atomic_int result; ///< written under the lock
@@ -61,7 +59,8 @@ struct sp_op {
     struct sp_op *scope_prev;
     struct sp__scope *joined;            ///< of the start that is pending, held
     bool in_scope;                       ///< in its list
-    _Atomic(struct sp__thread *) runner; ///< in_done: on which thread; written under the lock
+    _Atomic(struct sp__thread *) runner; ///< DONE: on which thread the callback runs; NULL: it has
+                                         ///< not begun
 };
 
 /// Ends this start of an operation because of `why`, if it is still pending.
