@@ -92,6 +92,16 @@ static void host_pipe_offer(sp_pipe_ref *pipe, sp_msg *m, bool copy)
     }
 }
 
+static sp_msg *host_receive_copy(sp_sock_ref *sock, sp_msg *m)
+{
+    sp_msg *copy = sp__msg_clone(m);
+
+    if (copy != NULL) {
+        sp__count(&host_sock(sock)->received, 1);
+    }
+    return copy;
+}
+
 static size_t host_pipe_room(const sp_pipe_ref *pipe)
 {
     const struct sp__pipe *p = (const struct sp__pipe *)(const void *)((const char *)pipe -
@@ -366,4 +376,5 @@ const sp_host sp__host = {
     .ctx_room = host_ctx_room,
     .overflow = host_overflow,
     .pipe_offer = host_pipe_offer,
+    .receive_copy = host_receive_copy,
 };

@@ -456,10 +456,13 @@ struct bytes_args {
 static int set_bytes_now(struct sp__sock *s, void *arg)
 {
     struct bytes_args *a = arg;
+    int rc = SP_ECLOSED;
 
-    return s->state < SP__SOCK_ENDING && a->ctx->joined
-               ? s->ops->on_option(s->ref.state, &a->ctx->ref, a->name, a->p, a->n)
-               : SP_ECLOSED;
+    if (s->state < SP__SOCK_ENDING && a->ctx->joined) {
+        rc = s->ops->on_option(s->ref.state, &a->ctx->ref, a->name, a->p, a->n);
+        sp__sock_settle(s);
+    }
+    return rc;
 }
 
 int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)

@@ -23,6 +23,7 @@ static const char *const discard_names[SP_DISCARD_REASONS] = {
     [SP_DISCARD_MALFORMED] = "malformed", [SP_DISCARD_TTL] = "ttl",
     [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",
     [SP_DISCARD_CANCELED] = "canceled",   [SP_DISCARD_OWN] = "own",
+    [SP_DISCARD_UNWANTED] = "unwanted",
 };
 
 static const char *const ep_names[SP__EP_COUNTERS] = {

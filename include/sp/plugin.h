@@ -157,6 +157,7 @@ typedef enum sp_discard {
     SP_DISCARD_STATE,     ///< nothing that this protocol receives or sends
     SP_DISCARD_CANCELED,  ///< replaced by a newer one (a request by the next)
     SP_DISCARD_OWN,       ///< not for the application: what protocols say to each other
+    SP_DISCARD_UNWANTED,  ///< nobody subscribed to it
     SP_DISCARD_REASONS    ///< how many there are
 } sp_discard;
 
@@ -486,6 +487,9 @@ struct sp_host {
     /// the option "overflow" says what is dropped and counted (SP_OVERFLOW_BLOCK: the message; ask
     /// for pipe_room first). Always takes `m`.
     void (*pipe_offer)(sp_pipe_ref *pipe, sp_msg *m, bool copy);
+    /// [actor] A copy of a received message, for one more context: it counts as received, too, and
+    /// is to be delivered or discarded as that. NULL: no memory.
+    sp_msg *(*receive_copy)(sp_sock_ref *sock, sp_msg *m);
 };
 
 /* ------------------------------------------------------------------ The plugin */

@@ -261,6 +261,11 @@ static void each_context_has_its_own_time_out_and_resend(void **state)
     check_ok(sp_set_int(q[0].id, "req:resend-time", 7));
     check_ok(sp_get_int(q[1].id, "req:resend-time", &v));
     assert_int_equal(v, 60000);
+    check_ok(sp_set_int(req.id, "req:resend-time", 8));
+    check_ok(sp_ctx_close(q[1]));
+    check_ok(sp_ctx_open(&q[1], req));
+    check_ok(sp_get_int(q[1].id, "req:resend-time", &v));
+    assert_int_equal(v, 8);
     check_ok(sp_get_int(req.id, "recv-timeout", &v));
     assert_int_equal(v, 12345);
     check_rc(SP_ENOTSUP, sp_set_int(q[0].id, "linger", 1));
