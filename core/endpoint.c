@@ -130,6 +130,8 @@ static enum sp__ep_counter ep_reason(int err)
     case -ENFILE:
     case -ENOBUFS:
         return SP__EP_OOM;
+    case SP_EFULL:
+        return SP__EP_OVERFLOW;
     default:
         return SP__EP_OTHER;
     }

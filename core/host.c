@@ -77,19 +77,10 @@ static sp_overflow host_overflow(const sp_sock_ref *sock)
 
 static void host_pipe_offer(sp_pipe_ref *pipe, sp_msg *m, bool copy)
 {
-    struct sp__pipe *p = host_pipe(pipe);
-    struct sp__sock *s = p->sock;
-
     if (copy) {
-        sp__count(&s->copies, 1);
+        sp__count(&host_pipe(pipe)->sock->copies, 1);
     }
-    if (sp__pipe_send(p, m) == SP_OK) {
-        return;
-    }
-    sp__sock_discard(s, m, SP_DISCARD_FULL, true);
-    if (host_overflow(&s->ref) == SP_OVERFLOW_DISCONNECT) {
-        sp__pipe_shut(p, SP_EFULL);
-    }
+    sp__pipe_send_or_drop(host_pipe(pipe), m);
 }
 
 static sp_msg *host_receive_copy(sp_sock_ref *sock, sp_msg *m)

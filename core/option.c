@@ -4,6 +4,7 @@
 /// nothing), texts are under the socket's lock.
 #include "error.h"
 #include "mailbox.h"
+#include "overflow.h"
 #include "socket.h"
 
 #include <sp/sp.h>
@@ -187,12 +188,19 @@ static bool is_core_text(const char *name)
            strcmp(name, "local-address") == 0 || strcmp(name, "remote-address") == 0;
 }
 
+/// A socket whose protocol has policies has the text "overflow".
+static bool is_overflow(const struct target *t, const char *name)
+{
+    return t->obj->kind == SP__KIND_SOCKET && t->sock->ops->overflows != 0 &&
+           strcmp(name, "overflow") == 0;
+}
+
 /// Why there is nothing to set: unknown, or read only.
 static int target_missing(const struct target *t, const char *name)
 {
     static const char *const kinds[] = {"", "socket", "context", "dialer", "listener", "pipe"};
 
-    if (is_core_text(name) && t->obj->kind == SP__KIND_SOCKET) {
+    if ((is_core_text(name) && t->obj->kind == SP__KIND_SOCKET) || is_overflow(t, name)) {
         return sp__fail(SP_EINVAL, "option \"%s\": it is a text", name);
     }
     for (size_t i = 0; i < COUNT(readonly_names); i++) {
@@ -308,7 +316,7 @@ static int get_int(const struct target *t, const char *name, int64_t *value)
                            : sp__fail(SP_ESTATE, "option \"bound-port\": not bound to a port");
     }
     if (!target_find(t, name, &p) || p.type == SP_OPTION_STR || p.type == SP_OPTION_BYTES) {
-        return p.at != NULL || is_core_text(name)
+        return p.at != NULL || is_core_text(name) || is_overflow(t, name)
                    ? sp__fail(SP_EINVAL, "option \"%s\": it is no integer", name)
                    : sp__fail(SP_ENOTSUP, "option \"%s\": no such integer here", name);
     }
@@ -346,6 +354,17 @@ static int set_text(char *at, size_t max, const char *name, const char *value)
     return SP_OK;
 }
 
+static int set_overflow(struct sp__sock *s, const char *value)
+{
+    int64_t policy = 0;
+    int rc = sp__overflow_parse(value, s->ops->overflows, &policy);
+
+    if (rc == SP_OK) {
+        __atomic_store_n(&s->opt.overflow, policy, __ATOMIC_RELAXED);
+    }
+    return rc;
+}
+
 static int set_str(const struct target *t, const char *name, const char *value)
 {
     struct place p = {0};
@@ -353,6 +372,9 @@ static int set_str(const struct target *t, const char *name, const char *value)
 
     if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
         return set_text(t->sock->name, sizeof(t->sock->name), name, value);
+    }
+    if (is_overflow(t, name)) {
+        return set_overflow(t->sock, value);
     }
     rc = target_writable(t, name, SP_OPTION_STR, &p);
     return rc < 0 ? rc : set_text(p.at, (size_t)p.max, name, value);
@@ -395,6 +417,8 @@ static const char *find_text(const struct target *t, const char *name)
         }
     } else if (t->obj->kind == SP__KIND_SOCKET && strcmp(name, "name") == 0) {
         return t->sock->name;
+    } else if (is_overflow(t, name)) {
+        return sp__overflow_name((unsigned)sp__option(&t->sock->opt.overflow));
     }
     return target_find(t, name, &p) && p.type == SP_OPTION_STR ? p.at : NULL;
 }

@@ -20,6 +20,7 @@ static void pipe_destroy(struct sp__object *obj)
     sp__batch_release(&p->txq);
     sp__batch_release(&p->held);
     sp__batch_release(&p->out);
+    sp__batch_release(&p->late);
     sp__drop(&p->ep->obj);
     sp__drop(&p->sock->obj);
     sp__free(p->user);
@@ -148,6 +149,7 @@ static void pipe_return_unsent(struct sp__pipe *p)
 
     SP__TRACE(H12, p, p->txq.n);
     memset(&p->txq, 0, sizeof(p->txq));
+    sp_batch_join(&unsent, &p->late);
     if ((s->ops->flags & SP_PROTO_REQUEUE) != 0 && s->state < SP__SOCK_ENDING) {
         sp__ctx_requeue(&s->ctx, &unsent);
         s->tx_again = true;
@@ -369,6 +371,9 @@ static void pipe_written(struct sp__pipe *p)
     if (done == 0 || !p->added) {
         return;
     }
+    if (p->late.head != NULL) {
+        sp__pipe_late(p);
+    }
     if (s->ops->window == SP_WINDOW_PIPES) {
         sp__ctx_grant(&s->ctx, done);
     }
@@ -492,10 +497,7 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
     if (p->passes && p->sock->alone && p->out.head == NULL) {
         return sp__pipe_output_one(p, m);
     }
-    if (p->out.head == NULL) {
-        p->out_next = p->sock->outs;
-        p->sock->outs = p;
-    }
+    sp__pipe_out_link(p);
     sp_batch_push(&p->out, m);
     return SP_OK;
 }

@@ -29,6 +29,15 @@
 #define SP__USER_ADDED 2U
 #define SP__USER_REMOVED 4U
 
+/// Sees to it that what is pushed to `p->out` next is handed over. The socket's actor.
+static inline void sp__pipe_out_link(struct sp__pipe *p)
+{
+    if (p->out.head == NULL) {
+        p->out_next = p->sock->outs;
+        p->sock->outs = p;
+    }
+}
+
 void sp__pipe_io_init(struct sp__pipe *p);
 /// Hands `p->out` to output. The socket's actor.
 void sp__pipe_output(struct sp__pipe *p);

@@ -375,6 +375,33 @@ static SP__APART void tx_fail(struct sp__pipe *p, int rc)
     sp__pipe_note(p, SP__NOTE_TX_FAILED);
 }
 
+/// drop-old: what output has beyond its size goes, the oldest first; not the message in front,
+/// which the transport may have begun to write, unless it passes messages whole.
+static SP__APART void tx_trim(struct sp__pipe *p)
+{
+    sp_msg *begun = p->passes ? NULL : sp_batch_pop(&p->txq);
+    uint64_t keep = p->cap + (begun != NULL ? sp__msg(begun)->cost : 0);
+
+    while (p->txq_cost > keep && p->txq.n > 1) {
+        sp_msg *m = sp_batch_pop(&p->txq);
+
+        p->txq_cost -= sp__msg(m)->cost;
+        p->txq_bytes -= m->len;
+        sp__count(&p->tx_dropped, 1);
+        sp__msg_release(m);
+    }
+    if (begun != NULL) {
+        sp_batch_unpop(&p->txq, begun);
+    }
+    SP__TRACE(H22, p, p->txq.n);
+}
+
+/// Whether output, which the transport stopped, has too much.
+static inline bool tx_excess(const struct sp__pipe *p)
+{
+    return p->txq_cost > p->cap && sp__option(&p->sock->opt.overflow) == SP_OVERFLOW_DROP_OLD;
+}
+
 /// What comes of a call of the transport that said `rc`, and was given `n` messages.
 static void tx_submitted(struct sp__pipe *p, int rc, size_t n, uint64_t cost, uint64_t bytes)
 {
@@ -391,9 +418,12 @@ static void tx_submitted(struct sp__pipe *p, int rc, size_t n, uint64_t cost, ui
     if (p->txq.head != NULL) {
         tx_measure(&p->txq, &p->txq_cost, &p->txq_bytes);
     }
-    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
     sp__count(&p->tx_msgs, n - p->txq.n);
     sp__count(&p->tx_bytes, bytes - p->txq_bytes);
+    if (rc == SP_EAGAIN && tx_excess(p)) {
+        tx_trim(p);
+    }
+    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
     tx_report(p, cost - p->txq_cost, rc == SP_EAGAIN);
     if (rc < 0 && rc != SP_EAGAIN) {
         tx_fail(p, rc);
@@ -416,6 +446,18 @@ static void tx_submit(struct sp__pipe *p)
     tx_submitted(p, rc, n, cost, bytes);
 }
 
+/// Behind what the transport did not take.
+static SP__APART void tx_wait(struct sp__pipe *p)
+{
+    uint64_t cost = p->txq_cost;
+
+    if (!p->tx_over && tx_excess(p)) {
+        tx_trim(p);
+        tx_report(p, cost - p->txq_cost, true);
+    }
+    atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
+}
+
 /// Messages from the socket's actor.
 static void tx_on_msgs(struct sp__port *port, sp_batch *nodes)
 {
@@ -432,7 +474,7 @@ static void tx_on_msgs(struct sp__port *port, sp_batch *nodes)
     if (!busy && !p->tx_over) {
         tx_submit(p);
     } else {
-        atomic_store_explicit(&p->txq_depth, p->txq.n, memory_order_relaxed);
+        tx_wait(p);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "error.h"
 #include "json.h"
+#include "overflow.h"
 #include "plugin_check.h"
 #include "registry_list.h"
 #include "runtime.h"
@@ -97,14 +98,33 @@ static void plugin_put_options(struct sp__json *e, const sp_option *options, siz
     }
 }
 
+/// What the option "overflow" may be; nothing for a protocol that has none.
+static void plugin_put_overflow(struct sp__json *e, const sp_protocol_ops *ops)
+{
+    struct sp__json *list;
+
+    if (!SP__HAS(ops, sp_protocol_ops, overflows) || ops->overflows == 0) {
+        return;
+    }
+    sp__json_add_str(e, "overflow", sp__overflow_name(ops->overflow));
+    list = sp__json_add_array(e, "overflows");
+    for (unsigned i = 0; i < SP__OVERFLOWS; i++) {
+        if ((ops->overflows & SP_OVERFLOW_BIT(i)) != 0) {
+            sp__json_array_str(list, sp__overflow_name(i));
+        }
+    }
+}
+
 static void plugin_put_protocol(struct sp__json *e, const sp_protocol_ops *ops)
 {
     static const struct {
         uint32_t bit;
         const char *name;
     } flags[] = {
-        {SP_PROTO_REPLIES, "replies"}, {SP_PROTO_ASKS, "asks"},       {SP_PROTO_REQUEUE, "requeue"},
-        {SP_PROTO_NO_SEND, "no-send"}, {SP_PROTO_NO_RECV, "no-recv"},
+        {SP_PROTO_REPLIES, "replies"}, {SP_PROTO_ASKS, "asks"},
+        {SP_PROTO_REQUEUE, "requeue"}, {SP_PROTO_NO_SEND, "no-send"},
+        {SP_PROTO_NO_RECV, "no-recv"}, {SP_PROTO_CONTEXTS, "contexts"},
+        {SP_PROTO_MANY, "many"},
     };
     static const char *const windows[] = {"pipes", "peer", "open"};
     struct sp__json *list = sp__json_add_array(e, "ids");
@@ -122,6 +142,7 @@ static void plugin_put_protocol(struct sp__json *e, const sp_protocol_ops *ops)
         }
     }
     sp__json_add_str(e, "window", windows[ops->window]);
+    plugin_put_overflow(e, ops);
     sp__json_add_bool(e, "raw", ops->raw != NULL);
     plugin_put_options(e, ops->options, ops->option_count, ops->option_size);
 }

@@ -5,6 +5,7 @@
 
 #include "json.h"
 #include "manifest.h"
+#include "overflow.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -267,6 +268,24 @@ static int check_options(const struct check_owner *o, const sp_option *options, 
 
 /* ------------------------------------------------------------------ Tables */
 
+/// The option "overflow": its default is one of what it may be.
+static int check_overflow(const struct check_owner *o, const sp_protocol_ops *ops,
+                          struct sp__why *why)
+{
+    if (!SP__HAS(ops, sp_protocol_ops, overflows)) {
+        return SP_OK;
+    }
+    if ((unsigned)ops->overflow >= SP__OVERFLOWS || ops->overflows >> SP__OVERFLOWS != 0) {
+        return check_bad(o, why, "unknown overflow %d of 0x%x", (int)ops->overflow,
+                         (unsigned)ops->overflows);
+    }
+    if (ops->overflows != 0 && (ops->overflows & SP_OVERFLOW_BIT(ops->overflow)) == 0) {
+        return check_bad(o, why, "overflow \"%s\" is not one of its overflows",
+                         sp__overflow_name(ops->overflow));
+    }
+    return SP_OK;
+}
+
 static int check_protocol(const sp_protocol_ops *ops, const char *name, bool raw,
                           struct sp__why *why)
 {
@@ -299,6 +318,9 @@ static int check_protocol(const sp_protocol_ops *ops, const char *name, bool raw
     }
     if (ops->on_recv == NULL && (ops->flags & SP_PROTO_NO_RECV) == 0) {
         return check_bad(&o, why, "missing op on_recv");
+    }
+    if (check_overflow(&o, ops, why) < 0) {
+        return SP_EABI;
     }
     o.main_size = ops->sock_size;
     o.ctx_size = ops->ctx_size;

@@ -11,6 +11,10 @@
 
 #include <stddef.h>
 
+/// Whether a plugin's table reaches up to this field: those of 1.0 always do.
+#define SP__HAS(table, type, field)                                                                \
+    ((table)->size >= offsetof(type, field) + sizeof(((type *)0)->field))
+
 /// Checks every field of a descriptor, its exports, their tables and options. SP_EABI with the
 /// field.
 int sp__check_plugin(const sp_plugin *desc, struct sp__why *why);

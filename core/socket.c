@@ -90,6 +90,7 @@ void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p)
     sock_unpause(s, p);
     sp__count(&s->tx_msgs, sp__counted(&p->tx_msgs));
     sp__count(&s->tx_bytes, sp__counted(&p->tx_bytes));
+    sp__count(&s->drops_out[SP_DISCARD_FULL], sp__counted(&p->tx_dropped));
     sp__count(&s->rx_msgs, sp__counted(&p->rx_msgs));
     sp__count(&s->rx_bytes, sp__counted(&p->rx_bytes));
     (void)pthread_mutex_lock(&s->lock);
@@ -323,12 +324,16 @@ void sp__sock_settle(struct sp__sock *s)
 
 /* ------------------------------------------------------------------ Closing */
 
+/// The socket's actor, or when there are no pipes any more.
 static uint64_t sock_dropped(const struct sp__sock *s)
 {
     uint64_t sum = 0;
 
     for (int i = 0; i < SP_DISCARD_REASONS; i++) {
         sum += sp__counted(&s->drops_out[i]);
+    }
+    for (const struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        sum += sp__counted(&p->tx_dropped);
     }
     return sum;
 }

@@ -241,6 +241,8 @@ struct sp__pipe {
     uint32_t cap;            ///< send credit of its queue
     int64_t inflight;        ///< cost in its queue
     sp_batch out;            ///< sent in this visit, not handed to output yet
+    sp_batch late;           ///< output has too much already (drop-old); the last in its queue
+    int64_t late_cost;       ///< of these; counted in `inflight` too
     int64_t rx_owed;         ///< input's credit that is to be given back
     struct sp__port rx_port;
     struct sp__event rx_note; ///< from the input actor, behind its messages
@@ -296,7 +298,8 @@ struct sp__pipe {
     _Atomic uint64_t tx_done; ///< cost reported, on its way to the socket's actor
     sp__counter tx_msgs;
     sp__counter tx_bytes;
-    sp__counter txq_depth; ///< messages in `txq`
+    sp__counter tx_dropped; ///< by drop-old
+    sp__counter txq_depth;  ///< messages in `txq`
 };
 _Static_assert(offsetof(struct sp__pipe, next) % 16 == 0 &&
                    offsetof(struct sp__pipe, rx) - offsetof(struct sp__pipe, next) >= 48 &&
@@ -334,6 +337,10 @@ static inline const char *sp__pipe_remote(const struct sp__pipe *p)
 }
 /// Queues for output. SP_EAGAIN: no room.
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
+/// Queues for output; without room by the option "overflow" (overflow.c). Always takes `m`.
+void sp__pipe_send_or_drop(struct sp__pipe *p, sp_msg *m);
+/// Output gave back credit: what came late follows.
+void sp__pipe_late(struct sp__pipe *p);
 /// Hands what was sent in this visit to the pipes' output.
 void sp__pipes_out(struct sp__sock *s);
 /// From now on every write is reported, for lingering.
@@ -355,6 +362,7 @@ enum sp__ep_counter {
     SP__EP_AUTH,
     SP__EP_OOM,
     SP__EP_REJECT,
+    SP__EP_OVERFLOW, ///< it did not keep up ("overflow")
     SP__EP_OTHER,
     SP__EP_COUNTERS
 };

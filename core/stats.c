@@ -36,6 +36,7 @@ static const char *const ep_names[SP__EP_COUNTERS] = {
     [SP__EP_AUTH] = "auth",
     [SP__EP_OOM] = "oom",
     [SP__EP_REJECT] = "reject",
+    [SP__EP_OVERFLOW] = "overflow",
     [SP__EP_OTHER] = "other",
 };
 
@@ -74,19 +75,15 @@ static void add_ep(struct sp__json *o, const struct sp__ep *ep)
     }
 }
 
-static uint64_t add_drops(struct sp__json *o, const char *name, const sp__counter *drops,
-                          uint64_t stale)
+/// What the socket's actor dropped, and in `more`, for each reason, what others did.
+static void add_drops(struct sp__json *o, const char *name, const sp__counter *drops,
+                      const uint64_t *more)
 {
     struct sp__json *d = sp__json_add_object(o, name);
-    uint64_t sum = 0;
 
     for (unsigned i = 0; i < SP_DISCARD_REASONS; i++) {
-        uint64_t n = sp__counted(&drops[i]) + (i == SP_DISCARD_STALE ? stale : 0);
-
-        add(d, discard_names[i], n);
-        sum += n;
+        add(d, discard_names[i], sp__counted(&drops[i]) + more[i]);
     }
-    return sum;
 }
 
 /// A counter of all contexts, `gone` being what it was of those that are closed.
@@ -123,6 +120,19 @@ static void add_totals(struct sp__json *o, struct sp__sock *s)
     add(o, "rx_delivered", add_up(s, offsetof(struct sp__ctx, taken), s->ctxs_taken));
 }
 
+static void add_all_drops(struct sp__json *o, const struct sp__sock *s)
+{
+    uint64_t out[SP_DISCARD_REASONS] = {0};
+    uint64_t in[SP_DISCARD_REASONS] = {0};
+
+    for (const struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        out[SP_DISCARD_FULL] += sp__counted(&p->tx_dropped);
+    }
+    in[SP_DISCARD_STALE] = add_up(s, offsetof(struct sp__ctx, stale), s->ctxs_stale);
+    add_drops(o, "tx_drops", s->drops_out, out);
+    add_drops(o, "rx_drops", s->drops_in, in);
+}
+
 static void add_queues(struct sp__json *o, struct sp__sock *s)
 {
     uint64_t pipes = 0;
@@ -149,9 +159,7 @@ static void add_sock(struct sp__json *o, struct sp__sock *s)
     add(o, "pipes", atomic_load_explicit(&s->peers, memory_order_relaxed));
     add(o, "reject", sp__counted(&s->rejected));
     add_totals(o, s);
-    (void)add_drops(o, "tx_drops", s->drops_out, 0);
-    (void)add_drops(o, "rx_drops", s->drops_in,
-                    add_up(s, offsetof(struct sp__ctx, stale), s->ctxs_stale));
+    add_all_drops(o, s);
     add_queues(o, s);
     list = sp__json_add_array(o, "dialers");
     for (struct sp__ep *ep = s->eps; ep != NULL; ep = ep->next) {

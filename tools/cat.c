@@ -87,6 +87,14 @@ static int cat_check_tls_files(const struct cat_config *cfg)
 
 /* ------------------------------------------------------------------ Options */
 
+/// Whether it is an option that is a text.
+static bool cat_is_text(uint64_t id, const char *name)
+{
+    size_t none = 0;
+
+    return sp_get_str(id, name, NULL, &none) == SP_EMSGSIZE;
+}
+
 /// Sets NAME=VALUE as a number if it is one and a number is wanted, else as text, else as bytes.
 static int cat_set(uint64_t id, const struct cat_setting *setting)
 {
@@ -95,8 +103,12 @@ static int cat_set(uint64_t id, const struct cat_setting *setting)
     char *end = NULL;
     long long number = strtoll(text, &end, 0);
     bool is_number = truth || strcmp(text, "false") == 0 || (end != text && *end == '\0');
-    int err = is_number ? sp_set_int(id, setting->name, truth ? 1 : number) : SP_EINVAL;
+    int err;
 
+    if (cat_is_text(id, setting->name)) {
+        return sp_set_str(id, setting->name, text);
+    }
+    err = is_number ? sp_set_int(id, setting->name, truth ? 1 : number) : SP_EINVAL;
     if (err == SP_EINVAL) {
         err = sp_set_str(id, setting->name, text);
     }

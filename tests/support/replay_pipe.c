@@ -147,6 +147,11 @@ static bool pipe_step(const struct replay_rec *rec)
     case 13:
         REPLAY_NEED(p->over || p->failed, "it has not stopped");
         return true;
+    case 22: // Some were dropped (drop-old).
+        REPLAY_NEED(!p->over && !p->calling && p->want && rec->value <= p->queued,
+                    "drops, and %llu are queued", (unsigned long long)p->queued);
+        p->queued = rec->value;
+        return true;
     case 14:
         REPLAY_NEED(!p->over && !p->failed, "fails after it stopped");
         p->failed = true;
