@@ -1,28 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /// One suite over every transport that is there: what sockets may expect of any of them.
-#include "check.h"
+#include "conform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define DIALERS 100
-
-static const char *transport; // of the tests that run now
-
-static int start(void **state)
-{
-    transport = *state;
-    check_init(2);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    check_fini();
-    return 0;
-}
 
 static void pattern(unsigned char *p, size_t n, unsigned seed)
 {
@@ -52,7 +36,7 @@ static void connects_and_accepts(void **state)
     size_t cap = sizeof(text);
 
     (void)state;
-    check_listen(a, transport, url, &l);
+    check_listen(a, conform.transport, url, &l);
     check_ok(sp_dial(b, url, &d, 0));
     check_pipes(a, 1);
     check_pipes(b, 1);
@@ -75,7 +59,7 @@ static void messages_of_every_size_arrive_whole(void **state)
     int64_t bytes = 0;
 
     (void)state;
-    check_couple(transport, "pair", "pair", &a, &b);
+    check_couple(conform.transport, "pair", "pair", &a, &b);
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         pattern(buf, sizes[i], i);
         check_ok(sp_send(a, buf, sizes[i], 0));
@@ -116,7 +100,7 @@ static void order_is_kept_at_full_speed(void **state)
     unsigned seed = 1;
 
     (void)state;
-    check_couple(transport, "pair", "pair", &a, &b);
+    check_couple(conform.transport, "pair", "pair", &a, &b);
     check_call_start(&c, send_mixed, &a);
     for (unsigned i = 0; i < 3000; i++) {
         size_t n = 4 + ((seed = seed * 1103515245 + 12345) >> 16) % (i % 100 == 0 ? 199996 : 300);
@@ -148,7 +132,7 @@ static void receiver_that_does_not_receive_holds_the_sender(void **state)
     int64_t memory;
 
     (void)state;
-    check_couple(transport, "pair", "pair", &a, &b);
+    check_couple(conform.transport, "pair", "pair", &a, &b);
     for (int quiet = 0; quiet < 100;) {
         int rc;
 
@@ -188,7 +172,7 @@ static void hundred_dialers_are_served(void **state)
     char url[256];
 
     (void)state;
-    check_listen(rep, transport, url, NULL);
+    check_listen(rep, conform.transport, url, NULL);
     for (int i = 0; i < DIALERS; i++) {
         req[i] = check_open("req");
         check_ok(sp_dial(req[i], url, NULL, SP_NONBLOCK));
@@ -227,7 +211,7 @@ static void hundred_dialers_come_back_to_a_new_listener(void **state)
     char url[256];
 
     (void)state;
-    check_listen(rep, transport, url, NULL);
+    check_listen(rep, conform.transport, url, NULL);
     for (int i = 0; i < DIALERS; i++) {
         req[i] = check_open("req");
         check_ok(sp_dial(req[i], url, NULL, 0));
@@ -249,7 +233,7 @@ static void wrong_protocol_is_refused_and_counted(void **state)
     char url[256];
 
     (void)state;
-    check_listen(rep, transport, url, NULL);
+    check_listen(rep, conform.transport, url, NULL);
     check_ok(sp_dial(pair, url, NULL, SP_NONBLOCK));
     check_until(check_stat(rep.id, "listeners[0].proto") > 2);
     assert_int_equal(check_stat(rep.id, "pipes"), 0);
@@ -266,7 +250,7 @@ static void dial_of_nobody_is_refused_at_once(void **state)
     int rc;
 
     (void)state;
-    check_listen(s, transport, url, &l);
+    check_listen(s, conform.transport, url, &l);
     check_ok(sp_close(s));
     s = check_open("pair");
     start_at = check_now();
@@ -291,7 +275,7 @@ static void close_in_every_state(void **state)
         char url[256];
         int step = i % 12;
 
-        check_listen(a, transport, url, &l);
+        check_listen(a, conform.transport, url, &l);
         check_ok(sp_set_int(a.id, "linger", i % 2 == 0 ? 0 : 50));
         check_ok(sp_set_int(b.id, "linger", i % 2 == 0 ? 0 : 50));
         if (step >= 1) {
@@ -339,7 +323,7 @@ static void send_close_and_all_arrives(void **state)
         sp_socket a;
         sp_socket b;
 
-        check_couple(transport, "pair", "pair", &a, &b);
+        check_couple(conform.transport, "pair", "pair", &a, &b);
         for (int k = 0; k < 100; k++) {
             check_ok(sp_send(b, &k, sizeof(k), 0));
         }
@@ -364,7 +348,7 @@ static void what_came_before_the_end_is_received_late(void **state)
     int n = 0;
 
     (void)state;
-    check_couple(transport, "pair", "pair", &a, &b);
+    check_couple(conform.transport, "pair", "pair", &a, &b);
     check_ok(sp_set_int(a.id, "recv-buffer", 4));
     for (int quiet = 0; quiet < 50;) {
         int rc = sp_send(b, &n, sizeof(n), SP_NONBLOCK);
@@ -394,33 +378,19 @@ static void what_came_before_the_end_is_received_late(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*fn)(void **state);
-    } facts[] = {
-#define fact(name) {#name, name}
-        fact(connects_and_accepts),
-        fact(messages_of_every_size_arrive_whole),
-        fact(order_is_kept_at_full_speed),
-        fact(receiver_that_does_not_receive_holds_the_sender),
-        fact(hundred_dialers_are_served),
-        fact(hundred_dialers_come_back_to_a_new_listener),
-        fact(wrong_protocol_is_refused_and_counted),
-        fact(dial_of_nobody_is_refused_at_once),
-        fact(close_in_every_state),
-        fact(send_close_and_all_arrives),
-        fact(what_came_before_the_end_is_received_late),
+    static const struct conform_fact facts[] = {
+        conform_fact(connects_and_accepts, 0, 0),
+        conform_fact(messages_of_every_size_arrive_whole, 0, 0),
+        conform_fact(order_is_kept_at_full_speed, 0, 0),
+        conform_fact(receiver_that_does_not_receive_holds_the_sender, 0, 0),
+        conform_fact(hundred_dialers_are_served, 0, 0),
+        conform_fact(hundred_dialers_come_back_to_a_new_listener, 0, 0),
+        conform_fact(wrong_protocol_is_refused_and_counted, 0, 0),
+        conform_fact(dial_of_nobody_is_refused_at_once, 0, 0),
+        conform_fact(close_in_every_state, 0, 0),
+        conform_fact(send_close_and_all_arrives, 0, 0),
+        conform_fact(what_came_before_the_end_is_received_late, 0, 0),
     };
-    static const char *const transports[] = {"inproc", "ipc", "abstract", "tcp", "tcp6"};
-    enum { FACTS = sizeof(facts) / sizeof(facts[0]), ALL = 5 * FACTS };
-    static struct CMUnitTest tests[ALL];
-    static char names[ALL][96];
 
-    for (size_t i = 0; i < ALL; i++) {
-        (void)snprintf(names[i], sizeof(names[i]), "%s: %s", transports[i / FACTS],
-                       facts[i % FACTS].name);
-        tests[i] = (struct CMUnitTest){names[i], facts[i % FACTS].fn, start, stop,
-                                       (void *)(uintptr_t)transports[i / FACTS]};
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return conform_run_transports(facts, sizeof(facts) / sizeof(facts[0]));
 }

@@ -16,6 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
+const struct check_transport check_transports[] = {
+    {"inproc", "inproc://*"},     {"ipc", "ipc:///tmp/sp-*"}, {"abstract", "abstract://*"},
+    {"tcp", "tcp://127.0.0.1:0"}, {"tcp6", "tcp://[::1]:0"},
+};
+const size_t check_transport_count = sizeof(check_transports) / sizeof(check_transports[0]);
+
 static bool check_driven; // "threads" is 0
 
 /// SP_CHECK_ONLY in the environment chooses tests of a program by a pattern.
@@ -248,17 +254,21 @@ sp_socket check_open(const char *protocol)
 void check_url(const char *transport, char url[256])
 {
     static atomic_uint next;
-    unsigned n = atomic_fetch_add(&next, 1);
+    char own[64];
 
-    if (strcmp(transport, "tcp") == 0) {
-        (void)snprintf(url, 256, "tcp://127.0.0.1:0");
-    } else if (strcmp(transport, "tcp6") == 0) {
-        (void)snprintf(url, 256, "tcp://[::1]:0");
-    } else if (strcmp(transport, "ipc") == 0) {
-        (void)snprintf(url, 256, "ipc:///tmp/sp-check-%d-%u", (int)getpid(), n);
-    } else {
-        (void)snprintf(url, 256, "%s://check-%d-%u", transport, (int)getpid(), n);
+    (void)snprintf(own, sizeof(own), "check-%d-%u", (int)getpid(), atomic_fetch_add(&next, 1));
+    for (size_t i = 0; i < check_transport_count; i++) {
+        const char *form = check_transports[i].url;
+        const char *at = strchr(form, '*');
+
+        if (strcmp(check_transports[i].name, transport) == 0) {
+            (void)snprintf(url, 256, "%.*s%s%s", (int)strcspn(form, "*"), form,
+                           at != NULL ? own : "", at != NULL ? at + 1 : "");
+            return;
+        }
     }
+    print_error("no transport \"%s\"\n", transport);
+    fail();
 }
 
 void check_listen(sp_socket s, const char *transport, char url[256], sp_listener *l)

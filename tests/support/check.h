@@ -73,8 +73,17 @@ void check_stat_is_at(uint64_t id, const char *path, int64_t want, const char *f
 #define check_rest(s) check_rest_at((s), __FILE__, __LINE__)
 void check_rest_at(sp_socket s, const char *file, int line);
 
-/// Sockets: open, with short reconnect times; a connected couple of protocols over a URL of the
-/// transport ("inproc", "ipc", "tcp", "tcp6"); what can be dialled to reach a listener.
+/// All transports that are there, a line each: tests that are for all of them go through this
+/// table.
+struct check_transport {
+    const char *name;
+    const char *url; ///< to listen at; a "*" stands for what nobody else uses
+};
+extern const struct check_transport check_transports[];
+extern const size_t check_transport_count;
+
+/// Sockets: open, with short reconnect times; a connected couple of protocols over a URL of a
+/// transport of the table; what can be dialled to reach a listener.
 sp_socket check_open(const char *protocol);
 void check_url(const char *transport, char url[256]);
 void check_listen(sp_socket s, const char *transport, char url[256], sp_listener *l);
