@@ -10,19 +10,20 @@ static struct {
     uint32_t last[SIM_NODES]; ///< received, of each sender
 } talkers[SIM_NODES];
 
-static void pair_take(struct sim_node *n)
+static bool pair_take(struct sim_node *n)
 {
     struct sim_body got;
     int rc;
 
     if (!sim_recv(n->s, &got, &rc)) {
         SIM_CHECK(rc == SP_EAGAIN);
-        return;
+        return false;
     }
     SIM_CHECK(got.from < SIM_NODES && got.from != n->index);
     SIM_CHECK(got.seq > talkers[n->index].last[got.from]);
     SIM_CHECK(got.seq <= talkers[got.from].sent);
     talkers[n->index].last[got.from] = got.seq;
+    return true;
 }
 
 static void pair_act(struct sim_node *n)
@@ -30,7 +31,7 @@ static void pair_act(struct sim_node *n)
     int rc;
 
     if (sim_pick(2) == 0) {
-        pair_take(n);
+        (void)pair_take(n);
         return;
     }
     rc = sim_send(n->s, n->index, talkers[n->index].sent + 1);

@@ -57,7 +57,7 @@ static int asker_recv(struct sim_node *n, unsigned i, struct sim_body *got)
     return rc;
 }
 
-static void get_answer(struct sim_node *n, unsigned i)
+static bool get_answer(struct sim_node *n, unsigned i)
 {
     struct asker *a = &askers[n->index][i];
     struct sim_body got;
@@ -67,6 +67,7 @@ static void get_answer(struct sim_node *n, unsigned i)
         SIM_CHECK(rc == SP_OK && got.from == name_of(n, i) && got.seq == a->seq);
         a->waiting = false;
     }
+    return rc == SP_OK;
 }
 
 static void ask(struct sim_node *n, unsigned i)
@@ -90,7 +91,7 @@ static void ask(struct sim_node *n, unsigned i)
     }
 }
 
-static void answer(struct sim_node *n)
+static bool answer(struct sim_node *n)
 {
     struct sim_body got;
     int rc;
@@ -100,19 +101,17 @@ static void answer(struct sim_node *n)
     } else {
         SIM_CHECK(rc == SP_EAGAIN);
     }
+    return rc == SP_OK;
 }
 
-static void reqrep_take(struct sim_node *n)
+static bool reqrep_take(struct sim_node *n)
 {
-    if (!is_req(n)) {
-        answer(n);
-        return;
+    bool any = !is_req(n) && answer(n);
+
+    for (unsigned i = 0; is_req(n) && i < ctxs; i++) {
+        any = (askers[n->index][i].waiting && get_answer(n, i)) || any;
     }
-    for (unsigned i = 0; i < ctxs; i++) {
-        if (askers[n->index][i].waiting) {
-            get_answer(n, i);
-        }
-    }
+    return any;
 }
 
 static void reqrep_act(struct sim_node *n)
@@ -120,13 +119,13 @@ static void reqrep_act(struct sim_node *n)
     unsigned i = sim_pick(ctxs);
 
     if (!is_req(n)) {
-        answer(n);
+        (void)answer(n);
         return;
     }
     if (!askers[n->index][i].waiting || sim_pick(20) == 0) {
         ask(n, i); // Instead of the last question, if there is one.
     } else {
-        get_answer(n, i);
+        (void)get_answer(n, i);
     }
 }
 

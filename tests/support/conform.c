@@ -10,6 +10,8 @@ const struct conform_pattern conform_patterns[] = {
     {"pair", "pair", "pair", CONFORM_SINGLE},
     {"pair1", "pair1", "pair1", CONFORM_SINGLE},
     {"reqrep", "req", "rep", CONFORM_ASKS | CONFORM_BALANCE | CONFORM_GATHERS},
+    {"pipeline", "push", "pull", CONFORM_ONE_WAY | CONFORM_BALANCE | CONFORM_GATHERS},
+    {"bus", "bus", "bus", CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS},
 };
 const unsigned conform_pattern_count = sizeof(conform_patterns) / sizeof(conform_patterns[0]);
 

@@ -131,14 +131,16 @@ static void node_event(struct sim_world *w, struct sim_node *n)
     }
 }
 
-static void take_all(struct sim_world *w)
+/// One receive at each node, if there is anything. False: there was nothing.
+static bool take_all(struct sim_world *w)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < w->n; i++) {
-        if (w->acts->take != NULL) {
-            w->acts->take(&w->node[i]);
-        }
+        any = (w->acts->take != NULL && w->acts->take(&w->node[i])) || any;
     }
     SIM_CHECK(sp_run_once(1) >= 0);
+    return any;
 }
 
 static bool any_busy(struct sim_world *w)
@@ -158,15 +160,14 @@ static void come_to_rest(struct sim_world *w)
     world_calm = true;
     for (unsigned i = 0; any_busy(w); i++) {
         SIM_CHECK(i < 20000); // What must come, comes.
-        take_all(w);
+        (void)take_all(w);
     }
-    for (unsigned round = 0; round < 2; round++) {
-        sim_settle(150);
-        for (unsigned i = 0; i < 100; i++) {
-            take_all(w);
+    for (unsigned quiet = 0; quiet < 2;) {
+        sim_settle(100);
+        quiet = take_all(w) ? 0 : quiet + 1;
+        while (take_all(w)) {
         }
     }
-    sim_settle(150);
 }
 
 void sim_world_run(struct sim_world *w)

@@ -25,7 +25,7 @@ struct sim_acts {
     void (*opened)(struct sim_node *n);  ///< a new socket, before it listens and dials
     void (*closing)(struct sim_node *n); ///< it is about to be closed
     void (*act)(struct sim_node *n);     ///< one call at random
-    void (*take)(struct sim_node *n);    ///< in the end: receive what is there, send nothing new
+    bool (*take)(struct sim_node *n);    ///< in the end: receive and answer; false: nothing there
     bool (*busy)(struct sim_node *n); ///< in the end: it still waits for something that must come
 };
 
