@@ -13,9 +13,9 @@ static struct {
 static bool pair_take(struct sim_node *n)
 {
     struct sim_body got;
-    int rc;
+    int rc = sim_recv(n->s, &got, sizeof(got), NULL);
 
-    if (!sim_recv(n->s, &got, &rc)) {
+    if (rc != SP_OK) {
         SIM_CHECK(rc == SP_EAGAIN);
         return false;
     }

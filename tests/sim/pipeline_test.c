@@ -16,9 +16,9 @@ static bool is_push(const struct sim_node *n)
 static bool pull_some(struct sim_node *n)
 {
     struct sim_body got;
-    int rc;
+    int rc = sim_recv(n->s, &got, sizeof(got), NULL);
 
-    if (!sim_recv(n->s, &got, &rc)) {
+    if (rc != SP_OK) {
         SIM_CHECK(rc == SP_EAGAIN);
         return false;
     }
@@ -42,7 +42,7 @@ static void pipeline_act(struct sim_node *n)
         (void)pull_some(n);
         return;
     }
-    SIM_CHECK(!sim_recv(n->s, &got, &rc) && rc == SP_ENOTSUP);
+    SIM_CHECK(sim_recv(n->s, &got, sizeof(got), NULL) == SP_ENOTSUP);
     rc = sim_send(n->s, n->index, sent[n->index] + 1);
     SIM_CHECK(rc == SP_OK || rc == SP_ENOPEER || rc == SP_EAGAIN);
     sent[n->index] += rc == SP_OK;
@@ -74,8 +74,7 @@ static void run_pipeline(uint64_t seed)
     sim_world_run(&w);
     sums = sim_sums();
     SIM_CHECK(!w.steady || sums.dropped_out == 0); // Work of a lost peer goes to another one.
-    SIM_CHECK(sums.accepted ==
-              sums.delivered + sim_net.lost + sums.dropped_out + sums.dropped_in);
+    SIM_CHECK(sums.accepted == sums.delivered + sim_net.lost + sums.dropped_out + sums.dropped_in);
     sim_end();
 }
 

@@ -94,9 +94,9 @@ static void ask(struct sim_node *n, unsigned i)
 static bool answer(struct sim_node *n)
 {
     struct sim_body got;
-    int rc;
+    int rc = sim_recv(n->s, &got, sizeof(got), NULL);
 
-    if (sim_recv(n->s, &got, &rc)) {
+    if (rc == SP_OK) {
         SIM_CHECK(sp_send(n->s, &got, sizeof(got), 0) == SP_OK);
     } else {
         SIM_CHECK(rc == SP_EAGAIN);

@@ -25,14 +25,64 @@ int sim_send(sp_socket s, uint32_t from, uint32_t seq)
     return sp_send(s, &body, sizeof(body), SP_NONBLOCK);
 }
 
-bool sim_recv(sp_socket s, struct sim_body *body, int *rc)
+int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe)
 {
-    ssize_t n = sp_recv(s, body, sizeof(*body), SP_NONBLOCK);
+    sp_msg *m = NULL;
+    int rc = sp_recvmsg(s, &m, SP_NONBLOCK);
 
-    SIM_CHECK(n < 0 || n == sizeof(*body));
-    *rc = n < 0 ? (int)n : SP_OK;
-    return n >= 0;
+    if (rc != SP_OK) {
+        return rc;
+    }
+    SIM_CHECK(sp_msg_len(m) == len);
+    memcpy(buf, sp_msg_view(m), len);
+    if (pipe != NULL) {
+        *pipe = sp_msg_peer(m);
+    }
+    sp_msg_release(m);
+    return SP_OK;
 }
+
+/* ------------------------------------------------------------------ What was heard */
+
+#define EARS 1024 // pipes of a run
+
+static struct {
+    bool once[SIM_NODES][SIM_NODES][SIM_STEPS + 1];
+    struct {
+        unsigned node;
+        uint32_t pipe;
+        uint32_t last;
+    } ear[EARS];
+    unsigned ears;
+} heard;
+
+void sim_heard_none(void)
+{
+    memset(&heard, 0, sizeof(heard));
+}
+
+void sim_heard(unsigned node, uint32_t pipe, uint32_t from, uint32_t seq)
+{
+    unsigned i = 0;
+
+    SIM_CHECK(from < SIM_NODES && from != node && seq >= 1 && seq <= SIM_STEPS);
+    SIM_CHECK(!heard.once[node][from][seq]);
+    heard.once[node][from][seq] = true;
+    while (i < heard.ears && (heard.ear[i].node != node || heard.ear[i].pipe != pipe)) {
+        i++;
+    }
+    SIM_CHECK(i < EARS);
+    if (i == heard.ears) {
+        heard.ears++;
+        heard.ear[i].node = node;
+        heard.ear[i].pipe = pipe;
+        heard.ear[i].last = 0;
+    }
+    SIM_CHECK(seq > heard.ear[i].last);
+    heard.ear[i].last = seq;
+}
+
+/* ------------------------------------------------------------------ Nodes */
 
 static int refuse_some(sp_socket s, sp_pipe p, sp_pipe_event ev, void *arg)
 {

@@ -50,8 +50,14 @@ struct sim_body {
     uint32_t from;
     uint32_t seq;
 };
-/// Without waiting. Send: the result. Receive: false when there is none (the reason in `rc`).
+/// Without waiting; the result. What is received has `len` bytes; `pipe` (may be NULL) is where it
+/// came from.
 int sim_send(sp_socket s, uint32_t from, uint32_t seq);
-bool sim_recv(sp_socket s, struct sim_body *body, int *rc);
+int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe);
+
+/// A node heard number `seq` of node `from`: it was sent, comes once, and over one pipe in order.
+/// For protocols that send each message to each peer; sim_heard_none begins a run.
+void sim_heard_none(void);
+void sim_heard(unsigned node, uint32_t pipe, uint32_t from, uint32_t seq);
 
 #endif
