@@ -63,6 +63,7 @@ struct place {
     int64_t min;
     int64_t max;
     bool readonly;
+    bool early; ///< to be set before the first peer
 };
 
 static bool find_core(const struct core_option *table, size_t n, void *base, const char *name,
@@ -70,8 +71,12 @@ static bool find_core(const struct core_option *table, size_t n, void *base, con
 {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(table[i].name, name) == 0) {
-            *out = (struct place){(char *)base + table[i].offset, SP_OPTION_INT, table[i].min,
-                                  table[i].max, false};
+            *out = (struct place){(char *)base + table[i].offset,
+                                  SP_OPTION_INT,
+                                  table[i].min,
+                                  table[i].max,
+                                  false,
+                                  false};
             return true;
         }
     }
@@ -102,6 +107,7 @@ static bool find_plugin(const struct plugin_options *options, const char *name, 
             out->min = o->min;
             out->max = o->max;
             out->readonly = (o->flags & SP_OPTION_READONLY) != 0;
+            out->early = (o->flags & SP_OPTION_EARLY) != 0;
             return true;
         }
     }
@@ -230,6 +236,9 @@ static int target_writable(const struct target *t, const char *name, sp_option_t
     if (out->readonly || started) {
         return sp__fail(SP_ESTATE, "option \"%s\": %s", name,
                         out->readonly ? "read only" : "the endpoint is started already");
+    }
+    if (out->early && t->sock->met) {
+        return sp__fail(SP_ESTATE, "option \"%s\": to be set before the first peer is there", name);
     }
     return SP_OK;
 }

@@ -48,6 +48,14 @@ static uint32_t pipe_next_id(void)
 
 /* ------------------------------------------------------------------ Up */
 
+/// The first peer: options that had to be set before it (SP_OPTION_EARLY) are as they are.
+static SP__APART void pipe_first(struct sp__sock *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->met = true;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
 /// The connection may be used: the protocol and the senders get it.
 static void pipe_join(struct sp__pipe *p)
 {
@@ -57,6 +65,9 @@ static void pipe_join(struct sp__pipe *p)
 
     p->cap = (uint32_t)(room > 0 ? room : 1);
     p->when = sp__now();
+    if (!s->met) {
+        pipe_first(s);
+    }
     // Release: who sees it up (sp_peers, sp_stats) sees its handle and addresses.
     atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_release);
     p->added = true; // The protocol may use it at once.

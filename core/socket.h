@@ -538,6 +538,7 @@ struct sp__sock {
     struct sp__object *next_closing; ///< sp_fini's list
     struct sp__waiters closers;
     bool no_eps; ///< under the lock: it closes, no endpoint may be made
+    bool met;    ///< it has or had a peer; written by its actor under the lock
     bool done;
 
     // The user's actor.

@@ -184,6 +184,8 @@ typedef enum sp_option_type {
 
 #define SP_OPTION_READONLY 1U
 #define SP_OPTION_CTX 2U ///< each context has its own, in the context's state
+#define SP_OPTION_EARLY                                                                            \
+    4U ///< of a protocol: to be set before the socket's first peer, then SP_ESTATE
 
 /// One option. The core checks type and range, stores and loads the value; `int64_t` fields are
 /// loaded with sp_option_load.

@@ -311,8 +311,11 @@ static void who_does_not_keep_up_misses_messages_and_others_do_not(void **state)
         }
     }
     check_stat_is(s.hub.id, "tx_drops.full", 1000 - FULL);
-    for (int i = 0; i < FULL; i++) {
-        assert_int_equal(recv_number(s.member[0]), i);
+    for (int i = 0, last = -1; i < FULL; i++) {
+        int n = recv_number(s.member[0]);
+
+        assert_true(n > last);
+        last = n;
     }
     nothing_there(s.member[0]);
     // It is heard again.

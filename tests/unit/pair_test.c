@@ -321,6 +321,207 @@ static void cooked_sockets_send_no_header_of_the_application(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ Many peers */
+
+#define MANY 3
+
+/// A polyamorous socket, and peers of it, connected one after the other.
+struct many {
+    sp_socket hub;
+    sp_socket peer[MANY];
+    char url[256];
+};
+
+static void many_up(struct many *m, const char *transport)
+{
+    m->hub = check_open("pair1");
+    check_ok(sp_set_int(m->hub.id, "pair1:polyamorous", 1));
+    check_listen(m->hub, transport, m->url, NULL);
+    for (int i = 0; i < MANY; i++) {
+        m->peer[i] = check_open("pair1");
+        check_ok(sp_dial(m->peer[i], m->url, NULL, 0));
+        check_pipes(m->hub, i + 1);
+    }
+}
+
+static void many_down(struct many *m)
+{
+    check_rest(m->hub);
+    for (int i = 0; i < MANY; i++) {
+        check_rest(m->peer[i]);
+        check_ok(sp_close(m->peer[i]));
+    }
+    check_ok(sp_close(m->hub));
+}
+
+static void send_to(sp_socket s, uint32_t peer, const char *text)
+{
+    sp_msg *m = NULL;
+
+    check_ok(sp_msg_new(&m, strlen(text)));
+    memcpy(sp_msg_data(m), text, strlen(text));
+    sp_msg_set_peer(m, peer);
+    check_ok(sp_sendmsg(s, m, 0));
+}
+
+/// Its number at the hub.
+static uint32_t peer_of(struct many *m, int i)
+{
+    uint32_t id;
+    sp_msg *msg = NULL;
+
+    check_send(m->peer[i], "who am I");
+    check_ok(sp_recvmsg(m->hub, &msg, 0));
+    id = sp_msg_peer(msg);
+    sp_msg_release(msg);
+    return id;
+}
+
+static void polyamorous_answers_go_to_who_asked(void **state)
+{
+    static const char *const transports[] = {"inproc", "ipc", "tcp"};
+
+    (void)state;
+    for (int t = 0; t < 3; t++) {
+        struct many m;
+
+        many_up(&m, transports[t]);
+        for (int i = 0; i < 30; i++) {
+            sp_msg *msg = NULL;
+
+            check_send(m.peer[i % MANY], "ask");
+            check_ok(sp_recvmsg(m.hub, &msg, 0));
+            assert_int_equal(sp_msg_len(msg), 3);
+            check_ok(sp_sendmsg(m.hub, msg, 0));
+            check_recv(m.peer[i % MANY], "ask");
+        }
+        for (int i = 0; i < MANY; i++) {
+            send_to(m.hub, peer_of(&m, i), "named");
+            check_recv(m.peer[i], "named");
+        }
+        many_down(&m);
+    }
+}
+
+static void polyamorous_message_without_a_name_goes_to_the_oldest_peer(void **state)
+{
+    struct many m;
+
+    (void)state;
+    many_up(&m, "tcp");
+    check_send(m.hub, "first");
+    check_recv(m.peer[0], "first");
+    check_ok(sp_close(m.peer[0]));
+    check_pipes(m.hub, MANY - 1);
+    check_send(m.hub, "second");
+    check_recv(m.peer[1], "second");
+    m.peer[0] = check_open("pair1");
+    check_ok(sp_dial(m.peer[0], m.url, NULL, 0));
+    check_pipes(m.hub, MANY);
+    check_send(m.hub, "third");
+    check_recv(m.peer[1], "third");
+    many_down(&m);
+}
+
+static void polyamorous_message_to_a_lost_peer_is_counted(void **state)
+{
+    struct many m;
+    uint32_t id;
+
+    (void)state;
+    many_up(&m, "tcp");
+    id = peer_of(&m, 2);
+    check_ok(sp_close(m.peer[2]));
+    check_pipes(m.hub, MANY - 1);
+    send_to(m.hub, id, "too late");
+    check_stat_is(m.hub.id, "tx_drops.peer_gone", 1);
+    m.peer[2] = check_open("pair1");
+    check_ok(sp_dial(m.peer[2], m.url, NULL, 0));
+    check_pipes(m.hub, MANY);
+    many_down(&m);
+}
+
+/// Who does not receive holds 384 messages; what is beyond is dropped, and others get all of
+/// theirs.
+static void polyamorous_peer_that_does_not_keep_up_delays_nobody(void **state)
+{
+    struct many m;
+    uint32_t slow;
+    uint32_t other;
+    char buf[8];
+
+    (void)state;
+    many_up(&m, "inproc");
+    slow = peer_of(&m, 1);
+    other = peer_of(&m, 2);
+    for (int i = 0; i < 500; i++) {
+        send_to(m.hub, slow, "slow");
+        send_to(m.hub, other, "other");
+        check_recv(m.peer[2], "other");
+    }
+    check_stat_is(m.hub.id, "tx_drops.full", 500 - 384);
+    for (int i = 0; i < 384; i++) {
+        check_recv(m.peer[1], "slow");
+    }
+    check_rc(SP_EAGAIN, sp_recv(m.peer[1], buf, sizeof(buf), SP_NONBLOCK));
+    many_down(&m);
+}
+
+static void polyamorous_is_set_before_the_first_peer(void **state)
+{
+    sp_socket raw = {0};
+    sp_socket a;
+    sp_socket b;
+    int64_t value = 1;
+
+    (void)state;
+    a = check_open("pair1");
+    check_ok(sp_get_int(a.id, "pair1:polyamorous", &value));
+    assert_int_equal(value, 0);
+    check_rc(SP_EINVAL, sp_set_int(a.id, "pair1:polyamorous", 2));
+    check_ok(sp_set_int(a.id, "pair1:polyamorous", 1));
+    check_ok(sp_set_int(a.id, "pair1:polyamorous", 0));
+    check_ok(sp_listen(a, "inproc://early", NULL));
+    check_ok(sp_set_int(a.id, "pair1:polyamorous", 1));
+    b = check_open("pair1");
+    check_ok(sp_dial(b, "inproc://early", NULL, 0));
+    check_pipes(a, 1);
+    check_detail(SP_ESTATE,
+                 "option \"pair1:polyamorous\": to be set before the first peer is there",
+                 sp_set_int(a.id, "pair1:polyamorous", 0));
+    check_ok(sp_close(b));
+    check_pipes(a, 0);
+    check_rc(SP_ESTATE, sp_set_int(a.id, "pair1:polyamorous", 0));
+    check_ok(sp_set_int(a.id, "ttl-max", 3));
+    check_ok(sp_open_raw(&raw, "pair1"));
+    check_rc(SP_ENOTSUP, sp_set_int(raw.id, "pair1:polyamorous", 1));
+    check_ok(sp_open(&b, "pair"));
+    check_rc(SP_ENOTSUP, sp_set_int(b.id, "pair1:polyamorous", 1));
+}
+
+/// What a lost peer had not been written and names nobody goes to the next one.
+static void polyamorous_messages_of_a_lost_peer_go_to_the_next(void **state)
+{
+    struct many m;
+    int n = 0;
+
+    (void)state;
+    many_up(&m, "inproc");
+    for (int i = 0; i < 384; i++) {
+        check_send(m.hub, "any");
+    }
+    check_stat_is(m.hub.id, "tx_msgs", 256);
+    check_ok(sp_close(m.peer[0]));
+    for (; n < 128; n++) {
+        check_recv(m.peer[1], "any");
+    }
+    check_stat_is(m.hub.id, "tx_msgs", 384);
+    m.peer[0] = check_open("pair1");
+    check_ok(sp_dial(m.peer[0], m.url, NULL, 0));
+    check_pipes(m.hub, MANY);
+    many_down(&m);
+}
+
 int main(void)
 {
 #define test(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -336,6 +537,12 @@ int main(void)
         test(pair0_by_two_names),
         test(pair0_raw_is_the_same),
         test(cooked_sockets_send_no_header_of_the_application),
+        check_both(polyamorous_answers_go_to_who_asked),
+        check_both(polyamorous_message_without_a_name_goes_to_the_oldest_peer),
+        check_both(polyamorous_message_to_a_lost_peer_is_counted),
+        check_both(polyamorous_peer_that_does_not_keep_up_delays_nobody),
+        check_both(polyamorous_is_set_before_the_first_peer),
+        check_both(polyamorous_messages_of_a_lost_peer_go_to_the_next),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
