@@ -29,14 +29,32 @@ static void push_pipe_del(void *self, sp_pipe_ref *pipe)
     sp_balance_del(&((struct push *)self)->peers, pipe);
 }
 
+/// Apart from the way with one peer, which has as little to do as PAIR.
+static __attribute__((noinline)) void push_spread(struct push *push, sp_batch *out)
+{
+    for (sp_msg *m; (m = sp_batch_pop(out)) != NULL;) {
+        sp_pipe_ref *pipe = sp_balance_choose(&push->peers, push->host);
+
+        if (pipe == NULL || push->host->pipe_send(pipe, m) != SP_OK) {
+            sp_batch_unpop(out, m);
+            return;
+        }
+    }
+}
+
 /// What finds no room stays with the core.
 static void push_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
 {
     struct push *push = self;
+    sp_pipe_ref *only = sp_balance_only(&push->peers);
 
     (void)ctx;
-    for (sp_msg *m; push->peers.n > 0 && (m = sp_batch_pop(out)) != NULL;) {
-        if (sp_balance_send(&push->peers, push->host, m) != SP_OK) {
+    if (only == NULL) {
+        push_spread(push, out);
+        return;
+    }
+    for (sp_msg *m; (m = sp_batch_pop(out)) != NULL;) {
+        if (push->host->pipe_send(only, m) != SP_OK) {
             sp_batch_unpop(out, m);
             return;
         }

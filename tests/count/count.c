@@ -98,10 +98,12 @@ static unsigned long count_batch(struct count *c)
 
 static const struct count_scenario count_scenarios[] = {
     {"pair-inproc", "pair", "pair", "inproc", count_one},
+    {"pushpull-inproc", "push", "pull", "inproc", count_one},
     {"pair-inproc-batch", "pair", "pair", "inproc", count_batch},
     {"reqrep-inproc", "req", "rep", "inproc", count_round_trip},
     {"pair-ipc", "pair", "pair", "ipc", count_one},
     {"pair-ipc-burst", "pair", "pair", "ipc", count_burst},
+    {"pushpull-ipc-burst", "push", "pull", "ipc", count_burst},
     {"pair-ipc-batch", "pair", "pair", "ipc", count_batch},
     {"pair-tcp-burst", "pair", "pair", "tcp", count_burst},
     {"reqrep-tcp", "req", "rep", "tcp", count_round_trip},

@@ -38,7 +38,7 @@ struct sp_balance_peer {
 struct sp_balance {
     struct sp_balance_peer *turn[SP_BALANCE_LEVELS]; ///< who is next of each level
     struct sp_balance_peer *aside;
-    struct sp_balance_peer *only; ///< if there is just one
+    struct sp_balance_peer *only; ///< NULL: there is none, or more than one
     size_t n;
     unsigned levels; ///< a bit for each that is not empty
 };
@@ -95,8 +95,7 @@ static inline void sp_balance_add(struct sp_balance *b, sp_pipe_ref *ref)
                                                  : priority - 1;
     peer->aside = false;
     sp_balance_enter(b, peer);
-    b->n++;
-    b->only = peer;
+    b->only = b->n++ == 0 ? peer : NULL;
 }
 
 /// For pipe_del.
@@ -109,8 +108,10 @@ static inline void sp_balance_del(struct sp_balance *b, sp_pipe_ref *ref)
     } else {
         sp_balance_leave(b, peer);
     }
-    b->n--;
-    b->only = b->levels != 0 ? b->turn[__builtin_ctz(b->levels)] : b->aside;
+    b->only = NULL;
+    if (--b->n == 1) {
+        b->only = b->levels != 0 ? b->turn[__builtin_ctz(b->levels)] : b->aside;
+    }
 }
 
 /// For on_writable: it may have room again.
@@ -197,17 +198,11 @@ static inline sp_pipe_ref *sp_balance_choose(struct sp_balance *b, const sp_host
     return best->ref;
 }
 
-/// Sends a message to the peer that is to have it. SP_EAGAIN: none has room; `m` stays the
-/// caller's.
-static inline int sp_balance_send(struct sp_balance *b, const sp_host *host, sp_msg *m)
+/// The peer, if there is just one: it needs no choice, pipe_send says whether it has room. Else
+/// NULL.
+static inline sp_pipe_ref *sp_balance_only(const struct sp_balance *b)
 {
-    sp_pipe_ref *ref;
-
-    if (b->n == 1) {
-        return host->pipe_send(b->only->ref, m);
-    }
-    ref = sp_balance_choose(b, host);
-    return ref != NULL ? host->pipe_send(ref, m) : SP_EAGAIN;
+    return b->only != NULL ? b->only->ref : NULL;
 }
 
 #ifdef __cplusplus
