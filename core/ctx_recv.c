@@ -96,6 +96,19 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     return m->header_in > 0 ? rx_accept_any(c, m, cost, 0) : rx_accept(c, m, in, cost);
 }
 
+void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m)
+{
+    int64_t cap = sp__option(&c->sock->opt.recv_buffer);
+    uint32_t cost = sp__sock_cost(c->sock, m->len, cap);
+
+    (void)rx_accept_any(c, m, cost, 0); // Of any size: it takes it.
+    // Acquire: as in sp__ctx_deliver.
+    if ((int64_t)(atomic_load_explicit(&c->rx_in, memory_order_relaxed) -
+                  atomic_load_explicit(&c->rx_out, memory_order_acquire)) > (cap > 0 ? cap : 1)) {
+        c->excess = true;
+    }
+}
+
 size_t sp__ctx_room(struct sp__ctx *c)
 {
     int64_t cap = sp__option(&c->sock->opt.recv_buffer);
@@ -149,7 +162,10 @@ bool sp__ctx_pull(struct sp__ctx *c)
     if (list->next == NULL && c->local.head == NULL) {
         c->local = (sp_batch){(sp_msg *)list, (sp_msg *)list, 1};
     } else {
-        rx_turn_into(&c->local, list);
+        sp_batch more = {NULL, NULL, 0};
+
+        rx_turn_into(&more, list);
+        sp_batch_join(&c->local, &more);
     }
     SP__TRACE(D19, c, c->local.n);
     return true;
@@ -287,6 +303,11 @@ static void rx_made_room(struct sp__ctx *c, uint64_t cost)
         atomic_exchange_explicit(&c->rx_starved, false, memory_order_relaxed)) {
         sp__post(&c->space);
     }
+}
+
+void sp__ctx_made_room(struct sp__ctx *c, uint64_t cost)
+{
+    rx_made_room(c, cost);
 }
 
 /// The oldest message that is of interest to a context; drops answers to earlier questions. Under

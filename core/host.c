@@ -33,11 +33,7 @@ static int host_deliver(sp_ctx_ref *ctx, sp_msg *m)
 
 static void host_deliver_latest(sp_ctx_ref *ctx, sp_msg *m)
 {
-    struct sp__ctx *c = SP__CONTAINER(ctx, struct sp__ctx, ref);
-
-    if (sp__ctx_deliver(c, m) != SP_OK) {
-        sp__sock_discard(c->sock, m, SP_DISCARD_FULL, false);
-    }
+    sp__ctx_deliver_latest(SP__CONTAINER(ctx, struct sp__ctx, ref), m);
 }
 
 static size_t host_ctx_room(sp_ctx_ref *ctx)

@@ -314,6 +314,9 @@ void sp__sock_settle(struct sp__sock *s)
 
         s->publishes = c->publish_next;
         sp__ctx_publish(c);
+        if (c->excess) {
+            sp__ctx_evict(c);
+        }
     }
     atomic_store_explicit(&s->pending_depth, s->pending, memory_order_relaxed);
     s->settling = false;

@@ -80,6 +80,7 @@ struct sp__ctx {
     sp_batch delivered; ///< by the protocol, not published yet
     uint32_t round;     ///< the question that is being asked (SP_PROTO_ASKS)
     bool joined;        ///< the protocol knows it
+    bool excess;        ///< more was delivered than it holds: the oldest go (deliver_latest)
     bool offering;      ///< in the socket's list of those with something in `pending`
     struct sp__ctx *offer_next;
     struct sp__ctx *publish_next; ///< of those with something in `delivered`
@@ -173,6 +174,9 @@ void sp__ctx_pollable(struct sp__ctx *c, struct sp__pollable *p);
 void sp__ctx_grant(struct sp__ctx *c, int64_t credit);
 /// Delivers to receivers; the message becomes visible with sp__ctx_publish. The socket's actor.
 int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m);
+/// The same, beyond the size of the queue: with sp__ctx_evict the oldest messages go, counted.
+void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m);
+void sp__ctx_evict(struct sp__ctx *c);
 /// Messages that it would still take. 0: the socket's actor looks again when there is room.
 size_t sp__ctx_room(struct sp__ctx *c);
 void sp__ctx_fail(struct sp__ctx *c, int err);

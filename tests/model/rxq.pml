@@ -3,7 +3,7 @@
  * The receivers' queue: the word rxq with its mark RX_WAITING, the list of receivers under the
  * context's lock, time-outs. The actor pushes three messages; three receivers take what is there,
  * one message a call (or, the first, all), two of them with time-outs, and each receives again
- * after that.
+ * after that. Behind a push the actor may drop the oldest messages, all but one.
  *
  * Claim: no receiver sleeps for ever while there is a message; none is lost.
  *
@@ -22,13 +22,14 @@
  * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
  * map: D14 core/ctx_recv.c rx_pass_on `next = sp__waiter_pop(&c->receivers);`
  * map: D15 core/ctx_recv.c recv_take `next = rx_pass_on(q);`
+ * map: D20 core/ctx_evict.c sp__ctx_evict `evict_take(c, queued`
  *
  * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
  * it did not, it would pass on; one of the two suffices (with both gone Spin finds the lost
  * wake-up).
  *
  * Merged: the list of a push is a count (only the mark and emptiness matter); a push is one step,
- * as in mailbox.pml. The lock is a flag, since the push does not take it.
+ * as in mailbox.pml. Dropping the oldest is one step under the lock. The lock is a flag, since the push does not take it.
  *
  * run: proven
  * run: proven -DNO_TIMEOUTS
@@ -36,6 +37,7 @@
  * run: broken -DBUG_NO_PASS_ON_TIMEOUT -DBUG_POPPED_TIMES_OUT
  * run: broken -DBUG_MARK_FIRST
  * run: broken -DBUG_PASS_NO_MARK
+ * run: broken -DBUG_EVICT_MARK
  */
 #ifdef NO_TIMEOUTS
 #define FIRM 2
@@ -49,7 +51,7 @@
 #define NONE 9
 
 byte rxq;           /* 0: NULL; WAITING; else messages in the list */
-byte ready, taken, pushed;
+byte ready, taken, pushed, evicted;
 chan waiters = [RECEIVERS] of { byte }; /* c->receivers */
 bool queued[RECEIVERS], token[RECEIVERS], sleeps[RECEIVERS];
 bool locked;
@@ -206,6 +208,24 @@ proctype Actor() {
             atomic { pop(t) } /* D4 */
             unlock_and_wake(t) /* D5 */
         :: else
+        fi;
+        if
+        :: atomic { !locked -> /* The queue holds less: D6, D20, under the lock. */
+            if
+            :: rxq != 0 && rxq != WAITING -> ready = ready + rxq; rxq = 0
+#ifdef BUG_EVICT_MARK
+            :: rxq == WAITING -> rxq = 0
+            :: rxq == 0
+#else
+            :: else
+#endif
+            fi;
+            if
+            :: ready > 1 -> evicted = evicted + ready - 1; ready = 1
+            :: else
+            fi
+        }
+        :: true
         fi
     :: else -> break
     od
@@ -214,6 +234,6 @@ proctype Actor() {
 init {
     atomic { run Receiver(0); run Receiver(1); run Receiver(2); run Actor() }
     timeout ->
-    assert(taken + ready + (rxq == WAITING -> 0 : rxq) == MESSAGES);
-    assert(taken == MESSAGES || !(sleeps[0] || sleeps[1] || sleeps[2]))
+    assert(taken + evicted + ready + (rxq == WAITING -> 0 : rxq) == MESSAGES);
+    assert(taken + evicted == MESSAGES || !(sleeps[0] || sleeps[1] || sleeps[2]))
 }

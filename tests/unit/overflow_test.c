@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// The option "overflow": its values, and what is dropped where a peer does not keep up.
+/// The option "overflow": its values, and what is dropped where a peer does not keep up, or a
+/// receiver.
 #include "check.h"
 #include "fan.h"
 
@@ -273,6 +274,119 @@ static void others_are_not_held_up(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ Receivers that want the latest
+ */
+
+/// Sends `n` messages and waits until the sink has them all.
+static void send_to_sink(uint32_t from, uint32_t n)
+{
+    send_numbers(from, from + n, 8);
+    check_stat_is(sink.id, "rx_received", from + n);
+    check_rest(sink);
+}
+
+static void expect_numbers(uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        sp_msg *m = NULL;
+        uint32_t got = 0;
+
+        check_ok(sp_recvmsg(sink, &m, SP_NONBLOCK));
+        memcpy(&got, sp_msg_view(m), sizeof(got));
+        assert_int_equal(got, i);
+        sp_msg_release(m);
+    }
+}
+
+static void latest(const char *transport)
+{
+    check_couple(transport, "fan", "sink", &fan, &sink);
+    check_ok(sp_set_str(fan.id, "overflow", "block"));
+    check_ok(sp_set_int(sink.id, "latest", 1));
+    check_ok(sp_set_int(sink.id, "recv-buffer", 4));
+}
+
+static void the_latest_stay_where_nobody_receives(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 3; t++) {
+        latest(transports[t]);
+        send_to_sink(0, 3);
+        assert_int_equal(check_stat(sink.id, "rx_drops.full"), 0);
+        send_to_sink(3, 500);
+        assert_int_equal(check_stat(sink.id, "rx_drops.full"), 499);
+        assert_int_equal(check_stat(sink.id, "rx_queued"), 4);
+        expect_numbers(499, 501);
+        send_to_sink(503, 1);
+        send_to_sink(504, 1);
+        assert_int_equal(check_stat(sink.id, "rx_drops.full"), 499);
+        send_to_sink(505, 1);
+        assert_int_equal(check_stat(sink.id, "rx_drops.full"), 500);
+        expect_numbers(502, 506);
+        check_rc(SP_EAGAIN, sp_recv(sink, &(char){0}, 1, SP_NONBLOCK));
+        assert_int_equal(check_stat(sink.id, "rx_delivered"), 6);
+        check_rest(fan);
+        check_ok(sp_close(fan));
+        check_ok(sp_close(sink));
+    }
+}
+
+static void a_queue_made_smaller_keeps_one(void **state)
+{
+    (void)state;
+    latest("inproc");
+    send_to_sink(0, 4);
+    check_ok(sp_set_int(sink.id, "recv-buffer", 0));
+    send_to_sink(4, 1);
+    assert_int_equal(check_stat(sink.id, "rx_queued"), 1);
+    expect_numbers(4, 5);
+}
+
+static long receive_until_last(void *arg)
+{
+    const uint32_t *last = arg;
+    uint32_t before = 0;
+    long n = 0;
+
+    for (;;) {
+        sp_msg *m = NULL;
+        uint32_t got = 0;
+
+        if (sp_recvmsg(sink, &m, 0) != SP_OK) {
+            return -1;
+        }
+        memcpy(&got, sp_msg_view(m), sizeof(got));
+        sp_msg_release(m);
+        if (n > 0 && got <= before) {
+            return -2;
+        }
+        before = got;
+        n++;
+        if (got == *last) {
+            return n;
+        }
+    }
+}
+
+/// A receiver that sleeps, and wakes, while old messages go: it gets rising numbers and the last.
+static void a_receiver_gets_the_last_one(void **state)
+{
+    static const uint32_t last = 19999;
+    struct check_call call = {0};
+    long n;
+
+    (void)state;
+    latest("inproc");
+    check_ok(sp_set_int(sink.id, "recv-buffer", 1));
+    check_call_start(&call, receive_until_last, (void *)(uintptr_t)&last);
+    send_numbers(0, last + 1, 8);
+    n = check_call_join(&call, CHECK_SOON);
+    assert_true(n > 0);
+    check_rest(sink);
+    assert_int_equal(check_stat(sink.id, "rx_drops.full") + n, last + 1);
+    check_rest(fan);
+}
+
 #define BOTH(fn)                                                                                   \
     {#fn, fn, start_threads, check_stop, NULL},                                                    \
     {                                                                                              \
@@ -288,6 +402,10 @@ int main(void)
         BOTH(block_drops_nothing),
         BOTH(disconnect_ends_who_does_not_keep_up),
         BOTH(others_are_not_held_up),
+        BOTH(the_latest_stay_where_nobody_receives),
+        BOTH(a_queue_made_smaller_keeps_one),
+        {"a_receiver_gets_the_last_one", a_receiver_gets_the_last_one, start_threads, check_stop,
+         NULL},
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
