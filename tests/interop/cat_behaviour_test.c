@@ -57,6 +57,12 @@ static const struct behaviour behaviours[] = {
     {"rep_answers_count", "--rep -Q -D x -C 2", RAWSP_REQ, 2, 0, 0},
     {"rep_without_data_receives", "--rep -Q -C 2", RAWSP_REQ, 2, 0, 0},
     {"rep_without_data_times_out", "--rep -Q --recv-timeout 1", RAWSP_REQ, 2, 0, 1000},
+    {"surveyor_prints_all_answers", "--surveyor -Q -D x", RAWSP_RESPONDENT, 0, 3, 1000},
+    {"surveyor_without_answers", "--surveyor0 -Q -D x", RAWSP_RESPONDENT, 0, 0, 1000},
+    {"surveyor_surveys_at_intervals", "--surveyor -Q -D x -i 2 -C 2", RAWSP_RESPONDENT, 0, 2, 2000},
+    {"surveyor_is_interrupted", "--surveyor -A -D x -i 1 -C 3", RAWSP_RESPONDENT, 0, 1, 2000},
+    {"respondent_answers_count", "--respondent -Q -D x -C 2", RAWSP_SURVEYOR, 2, 0, 0},
+    {"respondent_without_data_receives", "--respondent0 -Q -C 2", RAWSP_SURVEYOR, 2, 0, 0},
 };
 
 #define BEHAVIOURS (sizeof(behaviours) / sizeof(behaviours[0]))
@@ -67,7 +73,7 @@ static size_t behaviour_header(const struct behaviour *b, int i, unsigned char *
     static const unsigned char one_hop[4] = {0, 0, 0, 1};
     unsigned char request[4] = {0x80, 0, 0, (unsigned char)i};
 
-    if (b->peer == RAWSP_PAIR1 || b->peer == RAWSP_REQ) {
+    if (b->peer == RAWSP_PAIR1 || b->peer == RAWSP_REQ || b->peer == RAWSP_SURVEYOR) {
         memcpy(header, b->peer == RAWSP_PAIR1 ? one_hop : request, 4);
         return 4;
     }
@@ -117,7 +123,7 @@ static void behaviour_step(const struct behaviour *b, struct behaviour_trace *t)
     buf[n] = '\0';
     assert_true((size_t)n >= skipped);
     (void)snprintf(t->got + used, sizeof(t->got) - used, "<%s>", buf + skipped);
-    if (b->peer == RAWSP_REP) {
+    if (b->peer == RAWSP_REP || b->peer == RAWSP_RESPONDENT) {
         memcpy(header, buf, 4);
         header_len = 4;
     }

@@ -37,6 +37,30 @@ struct peers_place {
         {tag "_req_listens_for_rep_" transport_tag, program, "rep", "req", transport, false},      \
         {tag "_rep_dials_req_" transport_tag, program, "req", "rep", transport, true},             \
         {tag "_rep_listens_for_req_" transport_tag, program, "req", "rep", transport, false},      \
+        {tag "_surveyor_dials_respondent_" transport_tag,                                          \
+         program,                                                                                  \
+         "respondent",                                                                             \
+         "surveyor",                                                                               \
+         transport,                                                                                \
+         true},                                                                                    \
+        {tag "_surveyor_listens_for_respondent_" transport_tag,                                    \
+         program,                                                                                  \
+         "respondent",                                                                             \
+         "surveyor",                                                                               \
+         transport,                                                                                \
+         false},                                                                                   \
+        {tag "_respondent_dials_surveyor_" transport_tag,                                          \
+         program,                                                                                  \
+         "surveyor",                                                                               \
+         "respondent",                                                                             \
+         transport,                                                                                \
+         true},                                                                                    \
+        {tag "_respondent_listens_for_surveyor_" transport_tag,                                    \
+         program,                                                                                  \
+         "surveyor",                                                                               \
+         "respondent",                                                                             \
+         transport,                                                                                \
+         false},                                                                                   \
         {tag "_pair_dials_" transport_tag, program, "pair", "pair", transport, true},              \
     {                                                                                              \
         tag "_pair_listens_" transport_tag, program, "pair", "pair", transport, false              \
@@ -86,9 +110,12 @@ static const char *peers_role(enum peer_program which, const char *role)
 static void peers_start(struct proc *p, enum peer_program which, const char *role,
                         const struct peers_place *place, bool listens)
 {
-    assert_int_equal(peer_start(p, which, "--%s --%s %s --quoted --data from-%s",
+    // Who is not there yet does not hear a survey: there are more.
+    const char *more = strcmp(role, "surveyor") == 0 ? " --interval 1" : "";
+
+    assert_int_equal(peer_start(p, which, "--%s --%s %s --quoted --data from-%s%s",
                                 peers_role(which, role), listens ? "bind" : "connect", place->url,
-                                role),
+                                role, more),
                      0);
 }
 

@@ -23,6 +23,7 @@
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
 #include <nanomsg/reqrep.h>
+#include <nanomsg/survey.h>
 
 /// nanomsg's functions.
 static struct {
@@ -77,9 +78,11 @@ static int nn_side_set(int s, int level, int option, int value)
 
 static int nn_side_open(const char *protocol)
 {
-    int number = strcmp(protocol, "req") == 0   ? NN_REQ
-                 : strcmp(protocol, "rep") == 0 ? NN_REP
-                                                : NN_PAIR;
+    int number = strcmp(protocol, "req") == 0          ? NN_REQ
+                 : strcmp(protocol, "rep") == 0        ? NN_REP
+                 : strcmp(protocol, "surveyor") == 0   ? NN_SURVEYOR
+                 : strcmp(protocol, "respondent") == 0 ? NN_RESPONDENT
+                                                       : NN_PAIR;
     int s = nn_side_result(nn.socket(AF_SP, number), "socket");
 
     if (s >= 0 && nn_side_set(s, NN_SOL_SOCKET, NN_RCVTIMEO, INTEROP_SOON) == 0 &&
@@ -127,6 +130,11 @@ static int nn_side_resend_time(int s, int ms)
     return nn_side_set(s, NN_REQ, NN_REQ_RESEND_IVL, ms);
 }
 
+static int nn_side_survey_time(int s, int ms)
+{
+    return nn_side_set(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, ms);
+}
+
 static void nn_side_close(int s)
 {
     (void)nn.close(s);
@@ -138,6 +146,7 @@ static const struct interop_ops nn_side = {.open = nn_side_open,
                                            .send = nn_side_send,
                                            .recv = nn_side_recv,
                                            .resend_time = nn_side_resend_time,
+                                           .survey_time = nn_side_survey_time,
                                            .close = nn_side_close};
 
 /// One test a line: its name, the scenario, our protocol, nanomsg's, the transport, whether we
@@ -164,6 +173,17 @@ static const struct interop_ops nn_side = {.open = nn_side_open,
     X(peer_finds_rep_that_comes_back, interop_own_restarts, "rep", "req", INTEROP_TCP, true)       \
     X(req_resends, interop_resend, "req", "rep", INTEROP_TCP, false)                               \
     X(rep_gets_resent_request, interop_resend, "rep", "req", INTEROP_IPC, true)                    \
+    X(surveyor_listens_tcp, interop_survey, "surveyor", "respondent", INTEROP_TCP, true)           \
+    X(surveyor_dials_tcp, interop_survey, "surveyor", "respondent", INTEROP_TCP, false)            \
+    X(surveyor_listens_ipc, interop_survey, "surveyor", "respondent", INTEROP_IPC, true)           \
+    X(surveyor_dials_ipc, interop_survey, "surveyor", "respondent", INTEROP_IPC, false)            \
+    X(respondent_listens_tcp, interop_survey, "respondent", "surveyor", INTEROP_TCP, true)         \
+    X(respondent_dials_tcp, interop_survey, "respondent", "surveyor", INTEROP_TCP, false)          \
+    X(respondent_listens_ipc, interop_survey, "respondent", "surveyor", INTEROP_IPC, true)         \
+    X(respondent_dials_ipc, interop_survey, "respondent", "surveyor", INTEROP_IPC, false)          \
+    X(surveyor_keeps_its_deadline, interop_survey_deadline, "surveyor", "respondent", INTEROP_TCP, \
+      true)                                                                                        \
+    X(respondent_is_late, interop_survey_deadline, "respondent", "surveyor", INTEROP_IPC, false)   \
     X(req_refuses_pair, interop_wrong_peer, "req", "pair", INTEROP_TCP, false)
 
 #define NN_TEST(test, scenario, own, its, transport, own_listens)                                  \

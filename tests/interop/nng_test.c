@@ -18,6 +18,8 @@
 #include <nng/protocol/pair1/pair.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <nng/protocol/survey0/respond.h>
+#include <nng/protocol/survey0/survey.h>
 
 static nng_socket nng_of(int s)
 {
@@ -32,10 +34,9 @@ static int nng_side_open(const char *protocol)
         const char *name;
         int (*open)(nng_socket *s);
     } opens[] = {
-        {"req", nng_req0_open},
-        {"rep", nng_rep0_open},
-        {"pair", nng_pair0_open},
-        {"pair1", nng_pair1_open},
+        {"req", nng_req0_open},           {"rep", nng_rep0_open},
+        {"pair", nng_pair0_open},         {"pair1", nng_pair1_open},
+        {"surveyor", nng_surveyor0_open}, {"respondent", nng_respondent0_open},
     };
 
     for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
@@ -87,6 +88,12 @@ static int nng_side_resend_time(int s, int ms)
     return nng_side_result(nng_socket_set_ms(nng_of(s), NNG_OPT_REQ_RESENDTIME, ms), "resend time");
 }
 
+static int nng_side_survey_time(int s, int ms)
+{
+    return nng_side_result(nng_socket_set_ms(nng_of(s), NNG_OPT_SURVEYOR_SURVEYTIME, ms),
+                           "survey time");
+}
+
 static void nng_side_close(int s)
 {
     (void)nng_close(nng_of(s));
@@ -98,6 +105,7 @@ static const struct interop_ops nng_side = {.open = nng_side_open,
                                             .send = nng_side_send,
                                             .recv = nng_side_recv,
                                             .resend_time = nng_side_resend_time,
+                                            .survey_time = nng_side_survey_time,
                                             .close = nng_side_close};
 
 /// One test a line: its name, the scenario, our protocol, nng's, the transport, whether we listen.
@@ -133,6 +141,17 @@ static const struct interop_ops nng_side = {.open = nng_side_open,
     X(rep_dials_peer_anew, interop_own_restarts, "rep", "req", INTEROP_TCP, false)                 \
     X(req_resends, interop_resend, "req", "rep", INTEROP_TCP, false)                               \
     X(rep_gets_resent_request, interop_resend, "rep", "req", INTEROP_TCP, true)                    \
+    X(surveyor_listens_tcp, interop_survey, "surveyor", "respondent", INTEROP_TCP, true)           \
+    X(surveyor_dials_tcp, interop_survey, "surveyor", "respondent", INTEROP_TCP, false)            \
+    X(surveyor_listens_ipc, interop_survey, "surveyor", "respondent", INTEROP_IPC, true)           \
+    X(surveyor_dials_ipc, interop_survey, "surveyor", "respondent", INTEROP_IPC, false)            \
+    X(respondent_listens_tcp, interop_survey, "respondent", "surveyor", INTEROP_TCP, true)         \
+    X(respondent_dials_tcp, interop_survey, "respondent", "surveyor", INTEROP_TCP, false)          \
+    X(respondent_listens_ipc, interop_survey, "respondent", "surveyor", INTEROP_IPC, true)         \
+    X(respondent_dials_ipc, interop_survey, "respondent", "surveyor", INTEROP_IPC, false)          \
+    X(surveyor_keeps_its_deadline, interop_survey_deadline, "surveyor", "respondent", INTEROP_TCP, \
+      true)                                                                                        \
+    X(respondent_is_late, interop_survey_deadline, "respondent", "surveyor", INTEROP_IPC, false)   \
     X(req_refuses_pair, interop_wrong_peer, "req", "pair", INTEROP_TCP, false)                     \
     X(pair_refuses_pair1, interop_wrong_peer, "pair", "pair1", INTEROP_IPC, false)
 

@@ -20,6 +20,7 @@ struct interop_ops {
     int (*send)(int s, const void *data, size_t len);
     long (*recv)(int s, void *buf, size_t cap);
     int (*resend_time)(int s, int ms); ///< of a REQ
+    int (*survey_time)(int s, int ms); ///< of a SURVEYOR
     void (*close)(int s);
 };
 
@@ -49,6 +50,11 @@ void interop_own_restarts(const struct interop_case *c);
 /// A REP that swallows a request gets it again: ours from the other's REQ, or the other's from
 /// ours.
 void interop_resend(const struct interop_case *c);
+
+/// A surveyor and three respondents on the other side: payload of many sizes; the deadline, late
+/// answers, and a survey after it.
+void interop_survey(const struct interop_case *c);
+void interop_survey_deadline(const struct interop_case *c);
 
 /// The other side listens with a protocol that is not our peer: dialling fails with SP_EPROTO.
 void interop_wrong_peer(const struct interop_case *c);
