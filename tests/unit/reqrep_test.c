@@ -359,6 +359,83 @@ static void resend_off_and_the_peer_lost_before_the_receive(void **state)
     rest();
 }
 
+/// Several who wait for one answer are all told that there will be none.
+static void resend_off_and_the_peer_lost_is_told_to_all_receivers(void **state)
+{
+    struct check_call c[3];
+    sp_op *op = NULL;
+    char buf[8];
+
+    (void)state;
+    check_ok(sp_set_int(req.id, "req:resend-time", -1));
+    check_send(req, "q");
+    check_recv(rep, "q");
+    for (int i = 0; i < 3; i++) {
+        check_call_start(&c[i], receive, NULL);
+    }
+    check_ok(sp_op_new(&op, NULL, NULL));
+    check_ok(sp_op_recv(op, req.id));
+    for (int i = 0; i < 20; i++) {
+        check_pause(); // So that most of them wait.
+    }
+    check_ok(sp_close(rep));
+    check_rc(-ECONNRESET, sp_op_wait(op));
+    for (int i = 0; i < 3; i++) {
+        long rc = check_call_join(&c[i], CHECK_SOON);
+
+        assert_true(rc == -ECONNRESET || rc == SP_ESTATE); // It came after the end.
+    }
+    check_rc(SP_ESTATE, sp_recv(req, buf, sizeof(buf), 0));
+    sp_op_free(op);
+    check_rest(req);
+}
+
+/// Each context's request moves, once, to the peers that are left.
+static void requests_of_many_contexts_move_when_their_peer_is_lost(void **state)
+{
+    sp_socket second = check_open("rep");
+    sp_ctx c[200];
+    int64_t value = 0;
+
+    (void)state;
+    check_ok(sp_set_int(req.id, "req:resend-time", 3600000));
+    check_ok(sp_set_int(second.id, "recv-buffer", 4));
+    check_ok(sp_set_int(second.id, "send-buffer", 4));
+    for (int i = 0; i < 200; i++) {
+        sp_msg *m = NULL;
+
+        check_ok(sp_ctx_open(&c[i], req));
+        check_ok(sp_get_int(c[i].id, "req:resend-time", &value));
+        assert_int_equal(value, 3600000); // The socket's, when it was opened.
+        check_ok(sp_msg_new(&m, 0));
+        check_ok(sp_msg_append(m, &i, sizeof(i)));
+        check_ok(sp_ctx_sendmsg(c[i], m, 0));
+    }
+    check_ok(sp_listen(second, "inproc://many-move", NULL));
+    check_ok(sp_dial(req, "inproc://many-move", NULL, 0));
+    check_pipes(req, 2);
+    check_ok(sp_close(rep));
+    for (int i = 0; i < 200; i++) {
+        int n = -1;
+
+        check_rc(sizeof(n), sp_recv(second, &n, sizeof(n), 0));
+        check_ok(sp_send(second, &n, sizeof(n), 0));
+    }
+    for (int i = 0; i < 200; i++) {
+        sp_msg *m = NULL;
+
+        check_ok(sp_ctx_recvmsg(c[i], &m, 0));
+        assert_int_equal(sp_msg_len(m), sizeof(i));
+        assert_memory_equal(sp_msg_view(m), &i, sizeof(i));
+        sp_msg_release(m);
+        check_ok(sp_ctx_close(c[i]));
+    }
+    assert_int_equal(check_stat(req.id, "tx_copies"), 200);
+    assert_int_equal(check_stat(second.id, "rx_delivered"), 200);
+    check_rest(req);
+    check_rest(second);
+}
+
 static void failure_of_a_cancelled_question_is_not_seen(void **state)
 {
     sp_socket second = check_open("rep");
@@ -580,6 +657,33 @@ static void raw_sockets_pass_the_backtrace(void **state)
     }
 }
 
+/// A header that leaves no room for the pipe's id.
+static void raw_rep_drops_a_full_header(void **state)
+{
+    sp_socket rreq = {0};
+    sp_socket rrep = {0};
+    uint32_t words[16];
+    sp_msg *m = NULL;
+
+    (void)state;
+    for (int i = 0; i < 16; i++) {
+        words[i] = ID_BIT | (uint32_t)i;
+    }
+    check_ok(sp_open_raw(&rreq, "req"));
+    check_ok(sp_open_raw(&rrep, "rep"));
+    check_ok(sp_listen(rrep, "inproc://full-header", NULL));
+    check_ok(sp_dial(rreq, "inproc://full-header", NULL, 0));
+    check_ok(sp_sendmsg(rreq, raw_msg(words, 16, "q"), 0));
+    check_stat_is(rrep.id, "rx_drops.ttl", 1);
+    check_ok(sp_sendmsg(rreq, raw_msg(words, 15, "q"), 0));
+    check_ok(sp_recvmsg(rrep, &m, 0));
+    assert_int_equal(sp_msg_header_len(m), 8);
+    assert_int_equal(sp_msg_len(m), 14 * 4 + 1); // What follows the id is body.
+    sp_msg_release(m);
+    check_rest(rreq);
+    check_rest(rrep);
+}
+
 static void ttl_max_drops_and_counts(void **state)
 {
     uint32_t words[15];
@@ -798,12 +902,15 @@ int main(void)
         coupled(req_resends_at_once_to_a_new_peer),
         coupled(resend_off_and_the_peer_lost_is_econnreset),
         coupled(resend_off_and_the_peer_lost_before_the_receive),
+        coupled(resend_off_and_the_peer_lost_is_told_to_all_receivers),
+        coupled(requests_of_many_contexts_move_when_their_peer_is_lost),
         coupled(failure_of_a_cancelled_question_is_not_seen),
         started(servers_have_their_turn),
         coupled(answer_to_a_peer_that_is_gone_is_counted),
         started(many_clients_get_their_own_answers),
         started(client_that_does_not_read_is_bounded),
         started(raw_sockets_pass_the_backtrace),
+        started(raw_rep_drops_a_full_header),
         started(ttl_max_drops_and_counts),
         started(rep_closes_a_peer_without_backtrace),
         started(rep_answers_with_the_same_words),
