@@ -62,7 +62,8 @@ static int asker_recv(struct sim_node *n, unsigned i, struct sim_body *got)
     return rc;
 }
 
-static void collect(struct sim_node *n, unsigned i)
+/// True: it received something.
+static bool collect(struct sim_node *n, unsigned i)
 {
     struct asker *a = &askers[n->index][i];
     struct sim_body got;
@@ -76,6 +77,7 @@ static void collect(struct sim_node *n, unsigned i)
     } else {
         SIM_CHECK(rc == SP_EAGAIN || (got.from == name_of(n, i) && got.seq == a->seq));
     }
+    return rc == SP_OK;
 }
 
 static void survey(struct sim_node *n, unsigned i)
@@ -97,7 +99,7 @@ static void survey(struct sim_node *n, unsigned i)
     }
 }
 
-static void answer(struct sim_node *n)
+static bool answer(struct sim_node *n)
 {
     struct sim_body got;
     int rc = sim_recv(n->s, &got, sizeof(got), NULL);
@@ -107,17 +109,17 @@ static void answer(struct sim_node *n)
     } else {
         SIM_CHECK(rc == SP_EAGAIN);
     }
+    return rc == SP_OK;
 }
 
-static void survey_take(struct sim_node *n)
+static bool survey_take(struct sim_node *n)
 {
-    if (!is_surveyor(n)) {
-        answer(n);
-        return;
+    bool any = !is_surveyor(n) && answer(n);
+
+    for (unsigned i = 0; is_surveyor(n) && i < CTXS; i++) {
+        any = collect(n, i) || any;
     }
-    for (unsigned i = 0; i < CTXS; i++) {
-        collect(n, i);
-    }
+    return any;
 }
 
 static void survey_act(struct sim_node *n)
@@ -125,11 +127,11 @@ static void survey_act(struct sim_node *n)
     unsigned i = sim_pick(CTXS);
 
     if (!is_surveyor(n)) {
-        answer(n);
+        (void)answer(n);
     } else if (sim_pick(askers[n->index][i].surveying ? 20 : 3) == 0) {
         survey(n, i);
     } else {
-        collect(n, i);
+        (void)collect(n, i);
     }
 }
 
