@@ -39,7 +39,7 @@ static const char *policy; // of all nodes of this run
 
 static void bus_opened(struct sim_node *n)
 {
-    (void)n;
+    SIM_CHECK(sp_set_str(n->s.id, "overflow", policy) == SP_OK);
 }
 
 static const struct sim_acts bus_acts = {.opened = bus_opened, .act = bus_act, .take = bus_take};

@@ -12,6 +12,10 @@ const struct conform_pattern conform_patterns[] = {
     {"reqrep", "req", "rep", CONFORM_ASKS | CONFORM_BALANCE | CONFORM_GATHERS},
     {"pipeline", "push", "pull", CONFORM_ONE_WAY | CONFORM_BALANCE | CONFORM_GATHERS},
     {"bus", "bus", "bus", CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS},
+    {"pubsub", "pub", "sub",
+     CONFORM_ONE_WAY | CONFORM_FAN_OUT | CONFORM_TOPICS | CONFORM_DROPS | CONFORM_GATHERS},
+    {"survey", "surveyor", "respondent",
+     CONFORM_ASKS | CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS},
 };
 const unsigned conform_pattern_count = sizeof(conform_patterns) / sizeof(conform_patterns[0]);
 
@@ -112,6 +116,19 @@ static void connect_all(sp_socket *listening, unsigned n, sp_socket *dialing, un
     }
 }
 
+int conform_own(void)
+{
+    char *json = NULL;
+    int own = 0;
+
+    if ((conform.pattern->flags & CONFORM_TOPICS) != 0) {
+        check_ok(sp_plugins("sub", &json));
+        own = strstr(json, "61473") != NULL; // Protocol 0xF021: it tells publishers what it wants.
+        sp_free(json);
+    }
+    return own;
+}
+
 void conform_connect(sp_socket *senders, unsigned n, sp_socket *receivers, unsigned m)
 {
     if (n == 1) {
@@ -121,9 +138,7 @@ void conform_connect(sp_socket *senders, unsigned n, sp_socket *receivers, unsig
     }
     for (unsigned i = 0; i < n; i++) {
         check_pipes(senders[i], m);
-        if ((conform.pattern->flags & CONFORM_TOPICS) != 0) {
-            check_stat_is(senders[i].id, "rx_drops.own", m); // All subscriptions are there.
-        }
+        check_stat_is(senders[i].id, "rx_drops.own", (int64_t)m * conform_own());
     }
     for (unsigned k = 0; k < m; k++) {
         check_pipes(receivers[k], n);
@@ -146,9 +161,13 @@ void conform_send(sp_socket s, int v)
 
 int conform_recv(sp_socket s)
 {
+    sp_msg *m = NULL;
     int v = -1;
 
-    check_rc(sizeof(v), sp_recv(s, &v, sizeof(v), 0));
+    check_ok(sp_recvmsg(s, &m, 0));
+    assert_true(sp_msg_len(m) >= sizeof(v));
+    memcpy(&v, sp_msg_view(m), sizeof(v));
+    sp_msg_release(m);
     return v;
 }
 
@@ -162,21 +181,25 @@ void conform_exchange(sp_socket sender, sp_socket receiver, int v)
     }
 }
 
-int conform_fill(sp_socket s, int max)
+int conform_fill(sp_socket s)
 {
+    static unsigned char body[16384];
     int n = 0;
 
-    for (int quiet = 0; quiet < 50 && n < max;) {
-        int rc = sp_send(s, &n, sizeof(n), SP_NONBLOCK);
+    for (int quiet = 0; quiet < 50;) {
+        int rc;
 
-        if (rc != SP_EAGAIN) {
-            check_ok(rc);
+        memcpy(body, &n, sizeof(n));
+        rc = sp_send(s, body, sizeof(body), SP_NONBLOCK);
+        if (rc == SP_OK) {
             n++;
             quiet = 0;
             continue;
         }
+        check_rc(SP_EAGAIN, rc);
         quiet++;
         check_pause();
     }
+    assert_in_range(n, 1, 20000); // However much the system buffers, it ends.
     return n;
 }

@@ -63,15 +63,18 @@ sp_socket conform_receiver(void);
 /// Senders and receivers, each of these connected to each of those, and ready: what is sent now is
 /// wanted. One of either side listens if it is alone, else the receivers do.
 void conform_connect(sp_socket *senders, unsigned n, sp_socket *receivers, unsigned m);
+/// Messages that the protocol itself sends over a new connection, from receiver to sender.
+int conform_own(void);
 /// One of each.
 void conform_couple(sp_socket *sender, sp_socket *receiver);
 
-/// A message of 4 bytes.
+/// A message of 4 bytes; one of which the first 4 are the number.
 void conform_send(sp_socket s, int v);
 int conform_recv(sp_socket s);
 /// From sender to receiver, and the answer back where there is one.
 void conform_exchange(sp_socket sender, sp_socket receiver, int v);
-/// Sends without waiting until the sender is not taken from, or `max` were sent; answers how many.
-int conform_fill(sp_socket s, int max);
+/// Sends large messages, numbered from 0 on, without waiting, until the sender has been without
+/// room for a while. How many.
+int conform_fill(sp_socket s);
 
 #endif

@@ -192,7 +192,8 @@ static void add_socket(struct sim_sums *sums, const struct sp__sock *s, bool at_
 
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
         written += sp__counted(&p->tx_msgs);
-        queued_out += p->txq.n;
+        drops_out += sp__counted(&p->tx_dropped);
+        queued_out += p->txq.n + p->late.n;
         queued_in += p->held.n;
     }
     if (at_rest) {
