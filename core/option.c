@@ -48,6 +48,8 @@ static const struct core_option ep_options[] = {
     {"connect-timeout", EP(connect_timeout), -1, INT32_MAX},
     {"max-handshakes", EP(max_handshakes), 1, INT32_MAX},
     {"max-peers", EP(max_peers), 0, INT32_MAX},
+    {"send-priority", EP(send_priority), 1, 16},
+    {"recv-priority", EP(recv_priority), 1, 16},
 };
 
 static const char *const readonly_names[] = {"recv-next-size", "url",        "local-address",

@@ -297,6 +297,23 @@ void sp__pipe_offer(struct sp__pipe *p)
     }
 }
 
+/// Whether it waits behind pipes that are to be received from first. The receivers are full: when
+/// they are not any more, all are offered in turn.
+static inline bool pipe_gives_way(const struct sp__pipe *p)
+{
+    const struct sp__sock *s = p->sock;
+
+    return s->rx_full && s->paused_head != NULL &&
+           s->paused_head->ref.recv_priority < p->ref.recv_priority;
+}
+
+/// It holds what came, without offering it.
+static SP__APART void pipe_wait_turn(struct sp__pipe *p)
+{
+    pipe_grant(p);
+    pipe_left(p);
+}
+
 /// More from a pipe that holds something already.
 static SP__APART void pipe_held_more(struct sp__pipe *p, sp_batch *nodes)
 {
@@ -342,7 +359,11 @@ static void pipe_on_rx(struct sp__port *port, sp_batch *nodes)
     }
     if (p->held.head == NULL) {
         p->held = *nodes;
-        pipe_offer(p, cost);
+        if (pipe_gives_way(p)) {
+            pipe_wait_turn(p);
+        } else {
+            pipe_offer(p, cost);
+        }
     } else {
         pipe_held_more(p, nodes);
     }
@@ -458,8 +479,8 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     p->ref.state = (char *)p + proto;
     p->ref.tran = (char *)p + tran;
     p->ref.id = pipe_next_id();
-    p->ref.send_priority = 8;
-    p->ref.recv_priority = 8;
+    p->ref.send_priority = (uint8_t)ep->opt.send_priority;
+    p->ref.recv_priority = (uint8_t)ep->opt.recv_priority;
     p->sock = s;
     p->ep = ep;
     p->ops = &ep->transport->ops;

@@ -101,19 +101,28 @@ void sp__sock_unlink(struct sp__sock *s, struct sp__pipe *p)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/// Behind the last one that is to be received from no later.
+static void sock_pause_behind(struct sp__sock *s, struct sp__pipe *p)
+{
+    struct sp__pipe **at = &s->paused_head;
+
+    if (s->paused_tail != NULL && s->paused_tail->ref.recv_priority <= p->ref.recv_priority) {
+        at = &s->paused_tail->paused_next;
+    }
+    while (*at != NULL && (*at)->ref.recv_priority <= p->ref.recv_priority) {
+        at = &(*at)->paused_next;
+    }
+    p->paused_next = *at;
+    *at = p;
+    s->paused_tail = p->paused_next == NULL ? p : s->paused_tail;
+}
+
 void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p)
 {
-    if (p->paused) {
-        return;
+    if (!p->paused) {
+        p->paused = true;
+        sock_pause_behind(s, p);
     }
-    p->paused = true;
-    p->paused_next = NULL;
-    if (s->paused_tail != NULL) {
-        s->paused_tail->paused_next = p;
-    } else {
-        s->paused_head = p;
-    }
-    s->paused_tail = p;
 }
 
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out)
@@ -137,25 +146,41 @@ void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bo
 
 /* ------------------------------------------------------------------ Settling */
 
-/// Offers what paused pipes hold, oldest pause first, until the receivers are full again. Where
-/// each context has many answers of its own one that is full says nothing about the others.
+/// Those that were offered go behind those of the same priority that were not, which come from
+/// `rest` to `tail`.
+static SP__APART void sock_pause_rest(struct sp__sock *s, struct sp__pipe *rest,
+                                      struct sp__pipe *tail)
+{
+    struct sp__pipe *offered = s->paused_head;
+
+    s->paused_head = rest;
+    s->paused_tail = tail;
+    while (offered != NULL) {
+        struct sp__pipe *p = offered;
+
+        offered = p->paused_next;
+        sock_pause_behind(s, p);
+    }
+}
+
+/// Offers what paused pipes hold, each once, until the receivers are full again.
 static void sock_offer_paused(struct sp__sock *s)
 {
-    bool all = (s->ops->flags & SP_PROTO_MANY) != 0;
-    struct sp__pipe *last = s->paused_tail;
-    struct sp__pipe *p;
+    struct sp__pipe *rest = s->paused_head;
+    struct sp__pipe *tail = s->paused_tail;
 
     s->rx_full = false;
-    while ((all || !s->rx_full) && (p = s->paused_head) != NULL) {
-        s->paused_head = p->paused_next;
-        if (s->paused_head == NULL) {
-            s->paused_tail = NULL;
-        }
+    s->paused_head = NULL;
+    s->paused_tail = NULL;
+    while (!s->rx_full && rest != NULL) {
+        struct sp__pipe *p = rest;
+
+        rest = p->paused_next;
         p->paused = false;
         sp__pipe_offer(p);
-        if (p == last) {
-            break;
-        }
+    }
+    if (rest != NULL) {
+        sock_pause_rest(s, rest, tail);
     }
 }
 
@@ -502,6 +527,8 @@ static void sock_defaults(struct sp__sock *s)
     s->opt.ep.hello_timeout = 10000;
     s->opt.ep.connect_timeout = 30000;
     s->opt.ep.max_handshakes = 256;
+    s->opt.ep.send_priority = 8;
+    s->opt.ep.recv_priority = 8;
 }
 
 static void sock_name(struct sp__sock *s)

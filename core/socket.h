@@ -379,6 +379,8 @@ struct sp__ep_options {
     int64_t connect_timeout;
     int64_t max_handshakes;
     int64_t max_peers;
+    int64_t send_priority; ///< 1 to 16, as in struct sp_pipe_ref
+    int64_t recv_priority;
 };
 
 /// What stands behind the struct sp__ep of a listener. A dialer has none of it, since there may be
@@ -500,8 +502,8 @@ struct sp__sock {
     enum sp__sock_state state;
     struct sp__pipe **hash;
     size_t hash_size;
-    size_t linked; ///< pipes in the hash
-    struct sp__pipe *paused_head;
+    size_t linked;                ///< pipes in the hash
+    struct sp__pipe *paused_head; ///< by "recv-priority"; of the same, the oldest pause first
     struct sp__pipe *paused_tail;
     struct sp__pipe *outs;       ///< pipes to which this visit sent something
     bool alone;                  ///< a message alone is offered: pipes that pass do so at once

@@ -53,6 +53,8 @@ static const struct int_option of_sockets[] = {
     {"connect-timeout", 30000, -1, INT32_MAX},
     {"max-handshakes", 256, 1, INT32_MAX},
     {"max-peers", 0, 0, INT32_MAX},
+    {"send-priority", 8, 1, 16},
+    {"recv-priority", 8, 1, 16},
 };
 
 static void check_range(uint64_t id, const struct int_option *o)
