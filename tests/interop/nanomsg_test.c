@@ -4,6 +4,7 @@
 /// up in its own file, and nn_send and nn_recv, which would find others of libnng's through the
 /// linker, are done without.
 #include "interop.h"
+#include "interop_flow.h"
 #include "peer_cat.h"
 
 #include <stdarg.h>
@@ -20,8 +21,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 
+#include <nanomsg/bus.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
+#include <nanomsg/pipeline.h>
 #include <nanomsg/reqrep.h>
 #include <nanomsg/survey.h>
 
@@ -78,13 +81,24 @@ static int nn_side_set(int s, int level, int option, int value)
 
 static int nn_side_open(const char *protocol)
 {
-    int number = strcmp(protocol, "req") == 0          ? NN_REQ
-                 : strcmp(protocol, "rep") == 0        ? NN_REP
-                 : strcmp(protocol, "surveyor") == 0   ? NN_SURVEYOR
-                 : strcmp(protocol, "respondent") == 0 ? NN_RESPONDENT
-                                                       : NN_PAIR;
-    int s = nn_side_result(nn.socket(AF_SP, number), "socket");
+    static const struct {
+        const char *name;
+        int number;
+    } protocols[] = {
+        {"req", NN_REQ},           {"rep", NN_REP},
+        {"surveyor", NN_SURVEYOR}, {"respondent", NN_RESPONDENT},
+        {"push", NN_PUSH},         {"pull", NN_PULL},
+        {"bus", NN_BUS},
+    };
+    int number = NN_PAIR;
+    int s;
 
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        if (strcmp(protocols[i].name, protocol) == 0) {
+            number = protocols[i].number;
+        }
+    }
+    s = nn_side_result(nn.socket(AF_SP, number), "socket");
     if (s >= 0 && nn_side_set(s, NN_SOL_SOCKET, NN_RCVTIMEO, INTEROP_SOON) == 0 &&
         nn_side_set(s, NN_SOL_SOCKET, NN_SNDTIMEO, INTEROP_SOON) == 0 &&
         nn_side_set(s, NN_SOL_SOCKET, NN_RCVMAXSIZE, -1) == 0) {
@@ -186,6 +200,36 @@ static const struct interop_ops nn_side = {.open = nn_side_open,
     X(respondent_is_late, interop_survey_deadline, "respondent", "surveyor", INTEROP_IPC, false)   \
     X(req_refuses_pair, interop_wrong_peer, "req", "pair", INTEROP_TCP, false)
 
+/// The same of patterns without answers.
+#define NN_FLOW_CASES(X)                                                                           \
+    X(push_listens_tcp, interop_one_way, "push", "pull", INTEROP_TCP, true)                        \
+    X(pull_listens_tcp, interop_one_way, "pull", "push", INTEROP_TCP, true)                        \
+    X(push_shares_work_listens_tcp, interop_work, "push", "pull", INTEROP_TCP, true)               \
+    X(pull_takes_work_listens_tcp, interop_work, "pull", "push", INTEROP_TCP, true)                \
+    X(bus_listens_tcp, interop_bus, "bus", "bus", INTEROP_TCP, true)                               \
+    X(raw_bus_listens_tcp, interop_bus_raw, "bus", "bus", INTEROP_TCP, true)                       \
+    X(push_dials_tcp, interop_one_way, "push", "pull", INTEROP_TCP, false)                         \
+    X(pull_dials_tcp, interop_one_way, "pull", "push", INTEROP_TCP, false)                         \
+    X(push_shares_work_dials_tcp, interop_work, "push", "pull", INTEROP_TCP, false)                \
+    X(pull_takes_work_dials_tcp, interop_work, "pull", "push", INTEROP_TCP, false)                 \
+    X(bus_dials_tcp, interop_bus, "bus", "bus", INTEROP_TCP, false)                                \
+    X(raw_bus_dials_tcp, interop_bus_raw, "bus", "bus", INTEROP_TCP, false)                        \
+    X(push_listens_ipc, interop_one_way, "push", "pull", INTEROP_IPC, true)                        \
+    X(pull_listens_ipc, interop_one_way, "pull", "push", INTEROP_IPC, true)                        \
+    X(push_shares_work_listens_ipc, interop_work, "push", "pull", INTEROP_IPC, true)               \
+    X(pull_takes_work_listens_ipc, interop_work, "pull", "push", INTEROP_IPC, true)                \
+    X(bus_listens_ipc, interop_bus, "bus", "bus", INTEROP_IPC, true)                               \
+    X(raw_bus_listens_ipc, interop_bus_raw, "bus", "bus", INTEROP_IPC, true)                       \
+    X(push_dials_ipc, interop_one_way, "push", "pull", INTEROP_IPC, false)                         \
+    X(pull_dials_ipc, interop_one_way, "pull", "push", INTEROP_IPC, false)                         \
+    X(push_shares_work_dials_ipc, interop_work, "push", "pull", INTEROP_IPC, false)                \
+    X(pull_takes_work_dials_ipc, interop_work, "pull", "push", INTEROP_IPC, false)                 \
+    X(bus_dials_ipc, interop_bus, "bus", "bus", INTEROP_IPC, false)                                \
+    X(raw_bus_dials_ipc, interop_bus_raw, "bus", "bus", INTEROP_IPC, false)                        \
+    X(bus_sizes, interop_sizes, "bus", "bus", INTEROP_TCP, false)                                  \
+    X(push_refuses_push, interop_wrong_peer, "push", "push", INTEROP_TCP, false)                   \
+    X(bus_refuses_pair, interop_wrong_peer, "bus", "pair", INTEROP_IPC, false)
+
 #define NN_TEST(test, scenario, own, its, transport, own_listens)                                  \
     static void test(void **state)                                                                 \
     {                                                                                              \
@@ -195,11 +239,12 @@ static const struct interop_ops nn_side = {.open = nn_side_open,
         scenario(&c);                                                                              \
     }
 NN_CASES(NN_TEST)
+NN_FLOW_CASES(NN_TEST)
 
 int main(void)
 {
 #define NN_ENTRY(test, scenario, own, its, transport, own_listens) cmocka_unit_test(test),
-    const struct CMUnitTest tests[] = {NN_CASES(NN_ENTRY)};
+    const struct CMUnitTest tests[] = {NN_CASES(NN_ENTRY) NN_FLOW_CASES(NN_ENTRY)};
 
     peer_environment();
     if (!nn_side_load()) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// This library and Debian's libnng in one process, connected by real sockets.
 #include "interop.h"
+#include "interop_flow.h"
 #include "peer_cat.h"
 
 #include <stdarg.h>
@@ -14,8 +15,11 @@
 #ifdef SP_TEST_NNG
 
 #include <nng/nng.h>
+#include <nng/protocol/bus0/bus.h>
 #include <nng/protocol/pair0/pair.h>
 #include <nng/protocol/pair1/pair.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/protocol/pipeline0/push.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/protocol/survey0/respond.h>
@@ -37,6 +41,8 @@ static int nng_side_open(const char *protocol)
         {"req", nng_req0_open},           {"rep", nng_rep0_open},
         {"pair", nng_pair0_open},         {"pair1", nng_pair1_open},
         {"surveyor", nng_surveyor0_open}, {"respondent", nng_respondent0_open},
+        {"push", nng_push0_open},         {"pull", nng_pull0_open},
+        {"bus", nng_bus0_open},           {"pair1 poly", nng_pair1_open_poly},
     };
 
     for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
@@ -155,6 +161,44 @@ static const struct interop_ops nng_side = {.open = nng_side_open,
     X(req_refuses_pair, interop_wrong_peer, "req", "pair", INTEROP_TCP, false)                     \
     X(pair_refuses_pair1, interop_wrong_peer, "pair", "pair1", INTEROP_IPC, false)
 
+/// The same of patterns without answers.
+#define NNG_FLOW_CASES(X)                                                                          \
+    X(push_listens_tcp, interop_one_way, "push", "pull", INTEROP_TCP, true)                        \
+    X(pull_listens_tcp, interop_one_way, "pull", "push", INTEROP_TCP, true)                        \
+    X(push_shares_work_listens_tcp, interop_work, "push", "pull", INTEROP_TCP, true)               \
+    X(pull_takes_work_listens_tcp, interop_work, "pull", "push", INTEROP_TCP, true)                \
+    X(bus_listens_tcp, interop_bus, "bus", "bus", INTEROP_TCP, true)                               \
+    X(raw_bus_listens_tcp, interop_bus_raw, "bus", "bus", INTEROP_TCP, true)                       \
+    X(polyamorous_pair1_listens_tcp, interop_many, "pair1", "pair1", INTEROP_TCP, true)            \
+    X(pair1_of_many_listens_tcp, interop_one_of_many, "pair1", "pair1 poly", INTEROP_TCP, true)    \
+    X(push_dials_tcp, interop_one_way, "push", "pull", INTEROP_TCP, false)                         \
+    X(pull_dials_tcp, interop_one_way, "pull", "push", INTEROP_TCP, false)                         \
+    X(push_shares_work_dials_tcp, interop_work, "push", "pull", INTEROP_TCP, false)                \
+    X(pull_takes_work_dials_tcp, interop_work, "pull", "push", INTEROP_TCP, false)                 \
+    X(bus_dials_tcp, interop_bus, "bus", "bus", INTEROP_TCP, false)                                \
+    X(raw_bus_dials_tcp, interop_bus_raw, "bus", "bus", INTEROP_TCP, false)                        \
+    X(polyamorous_pair1_dials_tcp, interop_many, "pair1", "pair1", INTEROP_TCP, false)             \
+    X(pair1_of_many_dials_tcp, interop_one_of_many, "pair1", "pair1 poly", INTEROP_TCP, false)     \
+    X(push_listens_ipc, interop_one_way, "push", "pull", INTEROP_IPC, true)                        \
+    X(pull_listens_ipc, interop_one_way, "pull", "push", INTEROP_IPC, true)                        \
+    X(push_shares_work_listens_ipc, interop_work, "push", "pull", INTEROP_IPC, true)               \
+    X(pull_takes_work_listens_ipc, interop_work, "pull", "push", INTEROP_IPC, true)                \
+    X(bus_listens_ipc, interop_bus, "bus", "bus", INTEROP_IPC, true)                               \
+    X(raw_bus_listens_ipc, interop_bus_raw, "bus", "bus", INTEROP_IPC, true)                       \
+    X(polyamorous_pair1_listens_ipc, interop_many, "pair1", "pair1", INTEROP_IPC, true)            \
+    X(pair1_of_many_listens_ipc, interop_one_of_many, "pair1", "pair1 poly", INTEROP_IPC, true)    \
+    X(push_dials_ipc, interop_one_way, "push", "pull", INTEROP_IPC, false)                         \
+    X(pull_dials_ipc, interop_one_way, "pull", "push", INTEROP_IPC, false)                         \
+    X(push_shares_work_dials_ipc, interop_work, "push", "pull", INTEROP_IPC, false)                \
+    X(pull_takes_work_dials_ipc, interop_work, "pull", "push", INTEROP_IPC, false)                 \
+    X(bus_dials_ipc, interop_bus, "bus", "bus", INTEROP_IPC, false)                                \
+    X(raw_bus_dials_ipc, interop_bus_raw, "bus", "bus", INTEROP_IPC, false)                        \
+    X(polyamorous_pair1_dials_ipc, interop_many, "pair1", "pair1", INTEROP_IPC, false)             \
+    X(pair1_of_many_dials_ipc, interop_one_of_many, "pair1", "pair1 poly", INTEROP_IPC, false)     \
+    X(bus_sizes, interop_sizes, "bus", "bus", INTEROP_TCP, false)                                  \
+    X(push_refuses_push, interop_wrong_peer, "push", "push", INTEROP_TCP, false)                   \
+    X(bus_refuses_pair, interop_wrong_peer, "bus", "pair", INTEROP_IPC, false)
+
 #define NNG_TEST(test, scenario, own, its, transport, own_listens)                                 \
     static void test(void **state)                                                                 \
     {                                                                                              \
@@ -164,11 +208,12 @@ static const struct interop_ops nng_side = {.open = nng_side_open,
         scenario(&c);                                                                              \
     }
 NNG_CASES(NNG_TEST)
+NNG_FLOW_CASES(NNG_TEST)
 
 int main(void)
 {
 #define NNG_ENTRY(test, scenario, own, its, transport, own_listens) cmocka_unit_test(test),
-    const struct CMUnitTest tests[] = {NNG_CASES(NNG_ENTRY)};
+    const struct CMUnitTest tests[] = {NNG_CASES(NNG_ENTRY) NNG_FLOW_CASES(NNG_ENTRY)};
 
     peer_environment();
     return cmocka_run_group_tests_name("nng", tests, NULL, NULL);
