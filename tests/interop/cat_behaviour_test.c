@@ -63,9 +63,23 @@ static const struct behaviour behaviours[] = {
     {"surveyor_is_interrupted", "--surveyor -A -D x -i 1 -C 3", RAWSP_RESPONDENT, 0, 1, 2000},
     {"respondent_answers_count", "--respondent -Q -D x -C 2", RAWSP_SURVEYOR, 2, 0, 0},
     {"respondent_without_data_receives", "--respondent0 -Q -C 2", RAWSP_SURVEYOR, 2, 0, 0},
+    {"push_sends_once", "--push -D x", RAWSP_PULL, 0, 0, 0},
+    {"push_sends_at_intervals", "--push0 -D x -i 1 -C 2", RAWSP_PULL, 0, 0, 1000},
+    {"push_delays", "--push -D x -d 1 -C 1", RAWSP_PULL, 0, 0, 1000},
+    {"pull_receives_count", "--pull -Q -C 2", RAWSP_PUSH, 3, 0, 0},
+    {"pull_receives_until_timeout", "--pull0 -A --recv-timeout 1", RAWSP_PUSH, 3, 0, 1000},
+    {"bus_receives_count", "--bus -Q -C 2", RAWSP_BUS, 3, 0, 0},
+    {"bus_sends_and_receives", "--bus -Q -D x --recv-timeout 1", RAWSP_BUS, 2, 1, 1000},
+    {"bus_sends_at_intervals", "--bus0 -Q -D x -i 1 -C 2", RAWSP_BUS, 2, 1, 2000},
 };
 
 #define BEHAVIOURS (sizeof(behaviours) / sizeof(behaviours[0]))
+
+static bool behaviour_has_header(const struct behaviour *b)
+{
+    return b->peer != RAWSP_PAIR && b->peer != RAWSP_PUSH && b->peer != RAWSP_PULL &&
+           b->peer != RAWSP_BUS;
+}
 
 /// The header of message `i` that the peer sends on its own.
 static size_t behaviour_header(const struct behaviour *b, int i, unsigned char *header)
@@ -106,7 +120,7 @@ static void behaviour_start(const struct behaviour *b, enum peer_program which,
 /// Takes one message from the program and answers it, or notices that it hung up.
 static void behaviour_step(const struct behaviour *b, struct behaviour_trace *t)
 {
-    size_t skipped = b->peer == RAWSP_PAIR ? 0 : 4; // the header of what it gets
+    size_t skipped = behaviour_has_header(b) ? 4 : 0; // the header of what it gets
     size_t used = strlen(t->got);
     unsigned char header[4];
     size_t header_len = behaviour_header(b, 0, header);
