@@ -85,6 +85,7 @@ static sp_msg *host_receive_copy(sp_sock_ref *sock, sp_msg *m)
 
     if (copy != NULL) {
         sp__count(&host_sock(sock)->received, 1);
+        sp__count(&host_sock(sock)->rx_copies, 1);
     }
     return copy;
 }

@@ -556,6 +556,7 @@ struct sp__sock {
     sp__counter accepted;
     sp__counter copies;
     sp__counter received;
+    sp__counter rx_copies; ///< of these, copies for further contexts
     sp__counter rejected;
     sp__counter pending_depth; ///< messages in `pending` of its contexts
     sp__counter held_depth;    ///< messages in `held` of its pipes

@@ -117,6 +117,7 @@ static void add_totals(struct sp__json *o, struct sp__sock *s)
     add(o, "tx_accepted", sp__counted(&s->accepted));
     add(o, "tx_copies", sp__counted(&s->copies));
     add(o, "rx_received", sp__counted(&s->received));
+    add(o, "rx_copies", sp__counted(&s->rx_copies));
     add(o, "rx_delivered", add_up(s, offsetof(struct sp__ctx, taken), s->ctxs_taken));
 }
 

@@ -79,7 +79,7 @@ static bool node_widen(struct sp_trie_node *node)
     if (kids != NULL && kids->n < kids->cap) {
         return true;
     }
-    kids = realloc(kids, sizeof(*kids) + cap * sizeof(kids->at[0]));
+    kids = realloc(kids, sizeof(*kids) + cap * sizeof(struct sp_trie_node *));
     if (kids == NULL) {
         return false;
     }
@@ -97,7 +97,8 @@ static void node_add(struct sp_trie_node *node, unsigned char byte, struct sp_tr
     struct trie_kids *kids = node->kids;
     size_t place = kids_place(kids, byte);
 
-    memmove(&kids->at[place + 1], &kids->at[place], (kids->n - place) * sizeof(kids->at[0]));
+    memmove(&kids->at[place + 1], &kids->at[place],
+            (kids->n - place) * sizeof(struct sp_trie_node *));
     kids->at[place] = kid;
     kids_note(kids, byte, true);
 }
@@ -108,7 +109,8 @@ static void node_remove(struct sp_trie_node *node, unsigned char byte)
     size_t place = kids_place(kids, byte);
 
     kids_note(kids, byte, false);
-    memmove(&kids->at[place], &kids->at[place + 1], (kids->n - place) * sizeof(kids->at[0]));
+    memmove(&kids->at[place], &kids->at[place + 1],
+            (kids->n - place) * sizeof(struct sp_trie_node *));
     if (kids->n == 0) {
         free(kids);
         node->kids = NULL;

@@ -10,7 +10,7 @@
 
 #include <sp/sdk/ring.h>
 
-#define TOPIC_COST 64 // bytes: what a topic is counted as, beside its own
+#define TOPIC_COST 200 // bytes: about what a topic takes beside its own
 
 struct pub_peer {
     struct sp_ring_peer ring;
@@ -220,7 +220,7 @@ static void pub_on_recv(void *self, sp_pipe_ref *ref, sp_batch *in)
 static const sp_id_pair pub_ids[] = {{PUB_ID, SUB_ID}};
 
 static const sp_option pub_options[] = {
-    {"pub:filter-max", SP_OPTION_INT, 0, offsetof(struct pub, filter_max), 4 << 20, 0,
+    {"pub:filter-max", SP_OPTION_INT, 0, offsetof(struct pub, filter_max), 16 << 20, 0,
      (int64_t)1 << 40, "bytes", "a peer's subscriptions; one with more gets every message"},
 };
 

@@ -5,8 +5,8 @@
 
 #include <sp/plugin.h>
 
-/// Protocol numbers: plain ones (RFC draft), and those of a PUB that takes subscriptions and a SUB
-/// that sends them (doc/adr/0017-filtering-at-the-publisher.md).
+/// Protocol numbers: the plain ones that everybody has, and those of a PUB that takes subscriptions
+/// and a SUB that sends them (doc/adr/0017-filtering-at-the-publisher.md).
 #define PUB_ID 0x20
 #define SUB_ID 0x21
 #define PUB_FILTER_ID 0xF020

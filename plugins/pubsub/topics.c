@@ -129,8 +129,9 @@ int topics_remove(struct topics *topics, struct topic_member *member, const void
 
 void topics_leave(struct topics *topics, struct topic_member *member)
 {
-    while (member->links != NULL) {
-        link_remove(topics, member->links);
+    for (struct topic_link *link = member->links, *more; link != NULL; link = more) {
+        more = link->more;
+        link_remove(topics, link);
     }
 }
 

@@ -204,7 +204,7 @@ static void add_socket(struct sim_sums *sums, const struct sp__sock *s, bool at_
     sums->accepted += accepted;
     sums->copies += copies;
     sums->written += written;
-    sums->received += received;
+    sums->received += received - sp__counted(&s->rx_copies);
     sums->delivered += ctxs.taken;
     sums->dropped_out += drops_out;
     sums->dropped_in += drops_in;

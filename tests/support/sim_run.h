@@ -46,7 +46,7 @@ struct sim_sums {
     uint64_t accepted;
     uint64_t copies;
     uint64_t written;
-    uint64_t received;
+    uint64_t received; ///< without copies for further contexts
     uint64_t delivered;
     uint64_t dropped_out;
     uint64_t dropped_in;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PUB 0x20
@@ -462,22 +463,182 @@ static void queue_begins_with(sp_socket sub, int first)
     check_rc(SP_EAGAIN, sp_recv(sub, &v, sizeof(v), SP_NONBLOCK));
 }
 
-static void without_prefnew_the_new_one_is_dropped(void **state)
+static sp_socket small_queue(sp_socket pub, const char *url, int prefnew)
+{
+    sp_socket sub = check_open("sub");
+
+    subscribe(sub.id, "");
+    check_ok(sp_set_int(sub.id, "recv-buffer", QUEUE));
+    check_ok(sp_set_int(sub.id, "sub:prefnew", prefnew));
+    check_ok(sp_dial(sub, url, NULL, 0));
+    check_pipes(pub, 1);
+    return sub;
+}
+
+static void prefnew_decides_what_a_full_queue_drops(void **state)
+{
+    (void)state;
+    for (int prefnew = 0; prefnew < 2; prefnew++) {
+        char url[256];
+        sp_socket pub = publisher("inproc", url);
+        sp_socket sub = small_queue(pub, url, prefnew);
+
+        flood(pub, sub);
+        check_stat_is(sub.id, "rx_drops.full", FLOOD - QUEUE);
+        queue_begins_with(sub, prefnew != 0 ? FLOOD - QUEUE : 0);
+        close_all(pub, sub);
+    }
+}
+
+/// One context that does not receive takes nothing from the others.
+static void full_context_harms_no_other(void **state)
 {
     char url[256];
     sp_socket pub = publisher("inproc", url);
-    sp_socket sub = check_open("sub");
+    sp_socket sub = small_queue(pub, url, 1);
+    sp_ctx c;
 
     (void)state;
-    subscribe(sub.id, "");
-    check_ok(sp_set_int(sub.id, "recv-buffer", QUEUE));
-    check_ok(sp_set_int(sub.id, "sub:prefnew", 0));
-    check_ok(sp_dial(sub, url, NULL, 0));
-    check_pipes(pub, 1);
-    flood(pub, sub);
+    check_ok(sp_ctx_open(&c, sub));
+    subscribe(c.id, "");
+    for (int i = 0; i < FLOOD; i++) {
+        check_send(pub, "x");
+        ctx_recv(c, "x");
+    }
     check_stat_is(sub.id, "rx_drops.full", FLOOD - QUEUE);
-    queue_begins_with(sub, 0);
+    check_stat_is(sub.id, "rx_copies", FLOOD);
+    check_stat_is(sub.id, "rx_queued", QUEUE);
     close_all(pub, sub);
+}
+
+/// Publishes until a condition holds, at a PUB with a small queue and a peer that does not read.
+struct stuck {
+    sp_socket pub;
+    sp_socket sub; ///< reads everything
+    int fd;        ///< does not
+    uint32_t sent;
+};
+
+static unsigned char numbered[100000];
+
+static void stuck_open(struct stuck *s, const char *policy)
+{
+    char url[256];
+
+    s->pub = check_open("pub");
+    s->sent = 0;
+    check_ok(sp_set_str(s->pub.id, "overflow", policy));
+    check_ok(sp_set_int(s->pub.id, "send-buffer", QUEUE));
+    check_ok(sp_set_int(s->pub.id, "send-timeout", 50));
+    check_listen(s->pub, "tcp", url, NULL);
+    s->sub = join(s->pub, url, 1);
+    subscribe(s->sub.id, "");
+    s->fd = check_raw_dial(url, SUB, PUB);
+    check_pipes(s->pub, 2);
+    check_send(s->pub, "hello"); // Its subscription is known, if it is told at all.
+    check_recv(s->sub, "hello");
+}
+
+static int stuck_send(struct stuck *s)
+{
+    uint32_t got = 0;
+    sp_msg *m = NULL;
+    int rc;
+
+    memcpy(numbered, &s->sent, sizeof(s->sent));
+    rc = sp_send(s->pub, numbered, sizeof(numbered), 0);
+    if (rc == SP_OK) {
+        check_ok(sp_recvmsg(s->sub, &m, 0));
+        memcpy(&got, sp_msg_view(m), sizeof(got));
+        assert_int_equal(got, s->sent);
+        sp_msg_release(m);
+        s->sent++;
+    }
+    return rc;
+}
+
+static void stuck_close(struct stuck *s)
+{
+    (void)close(s->fd);
+    check_pipes(s->pub, 1);
+    close_all(s->pub, s->sub);
+}
+
+static void overflow_disconnect_ends_who_does_not_read(void **state)
+{
+    struct stuck s;
+
+    (void)state;
+    stuck_open(&s, "disconnect");
+    while (check_stat(s.pub.id, "listeners[0].overflow") == 0) {
+        check_ok(stuck_send(&s));
+    }
+    check_pipes(s.pub, 1);
+    check_stat_is(s.pub.id, "tx_drops.full", 1);
+    stuck_close(&s);
+}
+
+static void overflow_block_waits_for_all(void **state)
+{
+    struct stuck s;
+    sp_msg *m = NULL;
+    int rc = SP_OK;
+
+    (void)state;
+    stuck_open(&s, "block");
+    // The last ones wait in front of the PUB, and reach nobody.
+    for (int i = 0; i < 100000 && rc == SP_OK; i++) {
+        rc = sp_send(s.pub, numbered, sizeof(numbered), 0);
+        while (sp_recvmsg(s.sub, &m, SP_NONBLOCK) == SP_OK) {
+            sp_msg_release(m);
+        }
+    }
+    check_rc(SP_ETIMEDOUT, rc);
+    check_stat_is(s.pub.id, "tx_drops.full", 0);
+    assert_true(check_stat(s.pub.id, "tx_queued") >= QUEUE);
+    (void)close(s.fd);
+    s.fd = -1;
+    check_pipes(s.pub, 1);
+    check_ok(sp_send(s.pub, "end", 3, 0));
+    for (size_t len = 0; len != 3; sp_msg_release(m)) {
+        check_ok(sp_recvmsg(s.sub, &m, 0));
+        len = sp_msg_len(m);
+    }
+    check_rest(s.pub);
+    check_rest(s.sub);
+}
+
+/// What the slow peer reads in the end are the newest messages, the last one included.
+static void overflow_drop_old_keeps_the_newest(void **state)
+{
+    struct stuck s;
+    uint32_t last = 0;
+    int got = 0;
+
+    (void)state;
+    stuck_open(&s, "drop-old");
+    while (check_stat(s.pub.id, "tx_drops.full") < 3 * QUEUE) {
+        check_ok(stuck_send(&s));
+    }
+    check_rest(s.pub);
+    got = (int)s.sent + 1 - (int)check_stat(s.pub.id, "tx_drops.full");
+    for (size_t have = 0; got > 0;) {
+        static unsigned char frame[8 + sizeof(numbered)];
+        size_t want = have < 8 ? 8
+                               : 8 + ((size_t)frame[5] << 16 | (size_t)frame[6] << 8 | frame[7]);
+        ssize_t n = recv(s.fd, frame + have, want - have, MSG_DONTWAIT);
+
+        have += n > 0 ? (size_t)n : 0;
+        if (n < 0) {
+            check_pause();
+        } else if (have >= 8 && have == want && want > 8) {
+            memcpy(&last, frame + 8, sizeof(last));
+            have = 0;
+            got--;
+        }
+    }
+    assert_int_equal(last, s.sent - 1);
+    stuck_close(&s);
 }
 
 /* ------------------------------------------------------------------ Raw */
@@ -549,7 +710,11 @@ int main(void)
         check_both(other_protocols_are_refused),
         check_both(each_context_has_subscriptions_of_its_own),
         check_both(context_begins_without_subscriptions),
-        check_both(without_prefnew_the_new_one_is_dropped),
+        check_both(prefnew_decides_what_a_full_queue_drops),
+        check_both(full_context_harms_no_other),
+        check_both(overflow_disconnect_ends_who_does_not_read),
+        check_both(overflow_block_waits_for_all),
+        check_both(overflow_drop_old_keeps_the_newest),
         check_both(raw_sub_receives_everything),
         check_both(raw_pub_sends_no_header),
     };
