@@ -494,7 +494,8 @@ static int recv_fail(struct sp__ctx *c, int err)
             return sp__fail(err, "receive: \"%s\" has no question under way (send one first)",
                             c->sock->protocol->name);
         }
-        return sp__fail(err, "receive: what the socket receives goes to a mailbox or an actor");
+        return sp__fail(
+            err, "receive: what the socket receives goes to a mailbox, an actor or a device");
     default:
         return err;
     }
@@ -793,20 +794,23 @@ int sp__ctx_tap(struct sp__ctx *c, struct sp__waiter *w)
     return rc;
 }
 
-/// Moves what is there, at most `max`; one at a time where an answer goes to the last one. Under
-/// the lock.
+/// Moves what is there, until there are `max`; one at a time where an answer goes to the last one.
+/// Under the lock.
 static void tap_move(struct sp__ctx *c, sp_batch *out, size_t max)
 {
+    uint64_t room = 0;
+
     while (out->n < max && rx_first(c) != NULL) {
         if (c->local.head->header_len == SP__MSG_FAILURE) {
             (void)rx_end(c); // A question without an answer: none comes.
             continue;
         }
-        sp_batch_push(out, rx_take(c));
+        sp_batch_push(out, rx_take_of(c, &room));
         if (rx_singly(c)) {
             break;
         }
     }
+    rx_made_room(c, room);
 }
 
 ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out, size_t max,
@@ -831,4 +835,43 @@ ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out,
     }
     sp__ctx_unlock(c);
     return gone ? SP_ECLOSED : (ssize_t)(out->n - before);
+}
+
+void sp__ctx_tap_back(struct sp__ctx *c, sp_batch *b)
+{
+    for (sp_msg *m = b->head; m != NULL; m = m->next) {
+        sp__msg(m)->cost = 0; // Its room was given back when it was taken.
+    }
+    sp__lock(&c->lock);
+    sp__count(&c->taken, (uint64_t)0 - b->n);
+    sp_batch_join(b, &c->local);
+    sp_batch_join(&c->local, b);
+    sp__unlock(&c->lock);
+}
+
+int sp__ctx_watch(struct sp__ctx *c, struct sp__waiter *w, bool *joined)
+{
+    bool closed;
+
+    sp__lock(&c->lock);
+    closed = atomic_load_explicit(&c->closed, memory_order_relaxed);
+    *joined = !closed && !w->queued;
+    if (*joined) {
+        sp__waiter_add(&c->receivers, w, false); // Without the mark: no message wakes it.
+    }
+    sp__unlock(&c->lock);
+    return closed ? SP_ECLOSED : SP_OK;
+}
+
+bool sp__ctx_unwatch(struct sp__ctx *c, struct sp__waiter *w)
+{
+    bool queued;
+
+    sp__lock(&c->lock);
+    queued = w->queued;
+    if (queued) {
+        sp__waiter_remove(&c->receivers, w);
+    }
+    sp__unlock(&c->lock);
+    return queued;
 }

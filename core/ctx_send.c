@@ -525,7 +525,18 @@ bool sp__ctx_send_leave(struct sp__ctx *c, struct sp__waiter *w)
     return queued && credit_leave(c, w);
 }
 
-/* ------------------------------------------------------------------ Actors of applications */
+/* ------------------------------------------------------------------ Actors and devices */
+
+int sp__ctx_send_take(struct sp__ctx *c, sp_msg **m, size_t n)
+{
+    return atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED
+                                                                  : (int)credit_take_many(c, m, n);
+}
+
+void sp__ctx_send_put(struct sp__ctx *c, sp_msg **m, int n)
+{
+    (void)send_post(c, m, n);
+}
 
 bool sp__ctx_send_tell(struct sp__ctx *c, struct sp__waiter *w)
 {

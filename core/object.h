@@ -26,7 +26,8 @@ enum sp__kind {
     SP__KIND_SCOPE,
     SP__KIND_MAILBOX,
     SP__KIND_ACTOR,
-    SP__KIND_TAP ///< has no handle (tap.h)
+    SP__KIND_TAP,   ///< has no handle (tap.h), as
+    SP__KIND_DEVICE ///< … this (device.h)
 };
 
 struct sp__object {

@@ -2,6 +2,7 @@
 /// Asynchronous operations. See op.h for their states and locks. [any]
 #include "op.h"
 
+#include "device.h"
 #include "error.h"
 #include "platform.h"
 #include "runtime.h"
@@ -177,6 +178,9 @@ static bool op_leave(struct sp_op *op, int why, struct sp__wake *next)
     case SP__OP_DIAL:
         sp__ep_abort(op->ep); // Its end comes from there.
         break;
+    case SP__OP_DEVICE:
+        sp__device_stop(op->device); // Likewise.
+        break;
     }
     return false;
 }
@@ -261,6 +265,7 @@ static struct sp__wake op_ready(struct sp__waiter *w)
     case SP__OP_DIAL:
         op_over(w, sp__ep_dial_result(op->ep), NULL);
         break;
+    case SP__OP_DEVICE:
     case SP__OP_SLEEP:
         break; // In no list.
     }
@@ -273,6 +278,7 @@ struct op_start {
     struct sp__object *target; ///< NULL: a sleep
     struct sp__ctx *ctx;
     struct sp__ep *ep;
+    struct sp__device *device;
     sp_msg *msg;
     int64_t timeout; ///< ms, if the user set none
 };
@@ -319,6 +325,7 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     op->msg = s->msg;
     op->ctx = s->ctx;
     op->ep = s->ep;
+    op->device = s->device;
     op->target = s->target;
     op->waiter.ctx = s->ctx;
     op->waiter.left = false;
@@ -414,6 +421,37 @@ int sp_op_dial(sp_op *op, sp_dialer d)
         sp__run_here(sp__option(&start.ep->sock->opt.in_place) != 0);
     }
     sp__leave();
+    return rc;
+}
+
+int sp_op_device(sp_op *op, sp_socket a, sp_socket b)
+{
+    struct op_start start = {.kind = SP__OP_DEVICE, .timeout = -1};
+    int rc;
+
+    if (op == NULL) {
+        return sp__fail(SP_EINVAL, "operation: none");
+    }
+    sp__lock(&op->lock);
+    rc = op_startable(op); // Before those who receive from the sockets are told to go.
+    sp__unlock(&op->lock);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = sp__device_new(&start.device, a, b, &op->waiter);
+    if (rc < 0) {
+        return rc;
+    }
+    start.target = sp__device_object(start.device);
+    rc = op_begin(op, &start);
+    if (rc == SP_OK) {
+        sp__device_start(start.device);
+    } else {
+        sp__device_abandon(start.device);
+    }
+    sp__drop(start.target);
+    sp__reclaim();
+    sp__run_here(true);
     return rc;
 }
 
@@ -633,4 +671,26 @@ void sp_op_scope(sp_op *op, sp_scope scope)
     op->scope_lost = s == NULL && scope.id != 0;
     sp__unlock(&op->lock);
     sp__scope_drop(old);
+}
+
+int sp_device(sp_socket a, sp_socket b)
+{
+    sp_op *op;
+    int rc;
+
+    if (!sp__may_block()) {
+        return SP_ESTATE;
+    }
+    rc = sp__runtime_enter(); // sp_fini waits for the call to leave.
+    if (rc < 0) {
+        return rc;
+    }
+    rc = sp_op_new(&op, NULL, NULL);
+    if (rc == SP_OK) {
+        rc = sp_op_device(op, a, b);
+        rc = rc == SP_OK ? sp_op_wait(op) : rc;
+        sp_op_free(op);
+    }
+    sp__runtime_leave();
+    return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/// Asynchronous operations: one send, receive, dial or sleep at a time, that ends by a callback, a
-/// wake or both.
+/// Asynchronous operations: one send, receive, dial, device or sleep at a time, that ends by a
+/// callback, a wake or both.
 ///
 /// States, under op->lock: AT_REST → (start) → PENDING → (over) → DONE → (the callback returned) →
 /// AT_REST; a start inside the callback leads from DONE to PENDING; without a callback, over leads
@@ -21,7 +21,7 @@
 #include "waiter.h"
 
 enum sp__op_state { SP__OP_REST, SP__OP_PENDING, SP__OP_DONE };
-enum sp__op_kind { SP__OP_SEND, SP__OP_RECV, SP__OP_DIAL, SP__OP_SLEEP };
+enum sp__op_kind { SP__OP_SEND, SP__OP_RECV, SP__OP_DIAL, SP__OP_DEVICE, SP__OP_SLEEP };
 
 struct sp_op {
     struct sp__object obj; ///< references: the user's, one while pending, posted events
@@ -49,6 +49,7 @@ struct sp_op {
     struct sp__timer timer;
     struct sp__ctx *ctx;       ///< what it sends or receives on, held by `target`
     struct sp__ep *ep;         ///< what it dials, likewise
+    struct sp__device *device; ///< what it runs, likewise
     struct sp__object *target; ///< held while pending; NULL: a sleep
     struct sp__waiter waiter;  ///< in the target's list, under the target's lock
     struct sp__waiters waiters;

@@ -145,6 +145,23 @@ struct sp__tap_turn {
 };
 ssize_t sp__ctx_tap_take(struct sp__ctx *c, struct sp__waiter *w, sp_batch *out, size_t max,
                          struct sp__tap_turn *turn);
+/// Puts messages that were taken last in front of what is there.
+void sp__ctx_tap_back(struct sp__ctx *c, sp_batch *b);
+/// Among the receivers, only to be woken when the context is closed. SP_ECLOSED: it is. Unwatch:
+/// true: it was among them still.
+int sp__ctx_watch(struct sp__ctx *c, struct sp__waiter *w, bool *joined);
+bool sp__ctx_unwatch(struct sp__ctx *c, struct sp__waiter *w);
+/// How much credit there is now; 0 or less: none.
+static inline int64_t sp__ctx_credit(const struct sp__ctx *c)
+{
+    // Relaxed: only a hint of how much to try with.
+    return atomic_load_explicit((_Atomic int64_t *)(uintptr_t)&c->credit, memory_order_relaxed) >>
+           1;
+}
+/// Takes credit for a prefix of `m`, without waiting, and returns its length; SP_ECLOSED. Then
+/// these are to be sent: what happens is up to the socket's actor, and only posted. [any]
+int sp__ctx_send_take(struct sp__ctx *c, sp_msg **m, size_t n);
+void sp__ctx_send_put(struct sp__ctx *c, sp_msg **m, int n);
 /// Tells a waiter, once, when there is credit again. True: there is already, and it does not wait.
 /// Its `ready` returns sp__ctx_send_pass: others may use the credit.
 bool sp__ctx_send_tell(struct sp__ctx *c, struct sp__waiter *w);

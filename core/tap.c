@@ -43,6 +43,31 @@ ssize_t sp__tap_take(struct sp__tap *tap, sp_batch *out, size_t max)
     return n;
 }
 
+void sp__tap_back(struct sp__tap *tap, sp_batch *b)
+{
+    sp__ctx_tap_back(&tap->sock->ctx, b);
+}
+
+int sp__tap_watch(struct sp__tap *tap)
+{
+    bool joined;
+    int rc;
+
+    sp__hold(&tap->obj); // The list's, if it joins that.
+    rc = sp__ctx_watch(&tap->sock->ctx, &tap->w, &joined);
+    if (!joined) {
+        sp__drop(&tap->obj);
+    }
+    return rc;
+}
+
+void sp__tap_unwatch(struct sp__tap *tap)
+{
+    if (sp__ctx_unwatch(&tap->sock->ctx, &tap->w)) {
+        sp__drop(&tap->obj);
+    }
+}
+
 void sp__tap_close(struct sp__tap *tap)
 {
     struct sp__wake next = {NULL, NULL};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// A tap: what receives from a socket in the application's place, for an actor: of a forwarder
-/// (forward.c) or of the application (app_port.c). A socket has at most one; while it has, nobody
-/// else receives from its own context (SP_ESTATE).
+/// (forward.c), of a device (device.c) or of the application (app_port.c). A socket has at most
+/// one; while it has, nobody else receives from its own context (SP_ESTATE).
 #ifndef SP_CORE_TAP_H
 #define SP_CORE_TAP_H
 
@@ -31,6 +31,12 @@ int sp__tap_open(struct sp__tap *tap);
 /// Takes what is there, at most `max`. 0: nothing, and `ready` will come. SP_ECLOSED: the socket is
 /// closed, or the tap. The actor's.
 ssize_t sp__tap_take(struct sp__tap *tap, sp_batch *out, size_t max);
+/// Gives back what was taken last and not used. The actor's.
+void sp__tap_back(struct sp__tap *tap, sp_batch *b);
+/// From now on `ready` comes only when the socket is closed, until the unwatch. Also of one that is
+/// not open: any number may watch a socket. SP_ECLOSED: it is closed. The actor's.
+int sp__tap_watch(struct sp__tap *tap);
+void sp__tap_unwatch(struct sp__tap *tap);
 /// Gives the socket back; idempotent. [any]
 void sp__tap_close(struct sp__tap *tap);
 

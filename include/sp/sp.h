@@ -188,11 +188,31 @@ SP_API int sp_ctx_close(sp_ctx c);
 SP_NODISCARD SP_API int sp_ctx_sendmsg(sp_ctx c, sp_msg *m, int flags);
 SP_NODISCARD SP_API int sp_ctx_recvmsg(sp_ctx c, sp_msg **m, int flags);
 
+/* ------------------------------------------------------------------ Devices */
+
+/// Forwards what each of two raw sockets receives to the other one, headers and all, until one of
+/// them is closed (by sp_fini, too): then it returns 0. `a` and `b` talk to each other's kind:
+/// "req" and "rep", "pub" and "sub", "push" and "pull", "surveyor" and "respondent", "bus" and
+/// "bus", "pair" and "pair"; what a protocol does not send or receive is forwarded one way only.
+/// With `a` == `b` it sends back on the socket what it receives there, if that talks to its own
+/// kind.
+///
+/// It takes from a socket only what the other one has room for, so a slow receiver stops its
+/// senders; each message is in the queues and statistics of one of the two at any time. Both
+/// sockets stay open, and theirs who opened them. Meanwhile receiving from them by any other way
+/// gives SP_ESTATE, also to those who wait; sending does not. A socket can be sent to by several
+/// devices, and received from by one. The protocols' "ttl-max" ends what goes round in circles.
+///
+/// SP_EINVAL: a socket is not raw, or the two do not talk to each other. SP_ESTATE: one of them is
+/// received from by a device, a mailbox or an actor already; in a callback. SP_ECLOSED: one is
+/// closed already. SP_ENOMEM. Any thread. Blocks.
+SP_NODISCARD SP_API int sp_device(sp_socket a, sp_socket b);
+
 /* ------------------------------------------------------------------ Asynchronous operations */
 
-/// One thing under way at a time: a send, receive, dial or sleep. It belongs to whoever made it;
-/// any thread may call the functions below on it at any time, but for sp_op_free, which is the last
-/// one.
+/// One thing under way at a time: a send, receive, dial, device or sleep. It belongs to whoever
+/// made it; any thread may call the functions below on it at any time, but for sp_op_free, which is
+/// the last one.
 typedef struct sp_op sp_op;
 
 /// Makes an operation. `done` (NULL: none, it is only waited for) is called exactly once for every
@@ -217,6 +237,13 @@ SP_NODISCARD SP_API int sp_op_recv(sp_op *op, uint64_t id);
 /// Starts a dialer, and is done when it is connected or its first attempt failed. As with
 /// sp_dialer_start it may then be started again.
 SP_NODISCARD SP_API int sp_op_dial(sp_op *op, sp_dialer d);
+
+/// Runs a device as sp_device does, in the background: it is done, with the result 0, when a socket
+/// is closed. Until then it takes no time, unless sp_op_deadline says so; ended by that, a cancel,
+/// a stop, a free or its scope, it leaves both sockets as they are: what they received and was not
+/// forwarded can be received. Fails as sp_device does, then nothing was started. Memory is taken
+/// for each start, not for messages. Does not block.
+SP_NODISCARD SP_API int sp_op_device(sp_op *op, sp_socket a, sp_socket b);
 
 /// Is done, with the result 0, after `ms` milliseconds.
 SP_NODISCARD SP_API int sp_op_sleep(sp_op *op, int ms);

@@ -579,7 +579,8 @@ static void a_sockets_messages_arrive_at_its_port(void **state)
         for (uint32_t i = 0; i < 300; i++) {
             assert_int_equal(atomic_load(&act.seen[i]), 5U << 24 | i);
         }
-        check_detail(SP_ESTATE, "receive: what the socket receives goes to a mailbox or an actor",
+        check_detail(SP_ESTATE,
+                     "receive: what the socket receives goes to a mailbox, an actor or a device",
                      sp_recv(b, buf, sizeof(buf), 0));
         check_stat_is(act.id.id, "received", 300);
         check_stat_is(act.id.id, "posted", 300);

@@ -590,7 +590,8 @@ static void nobody_else_receives_from_a_forwarded_socket(void **state)
     assert_false(check_call_ended(&blocked, 20));
     check_ok(sp_forward(b, mb));
     assert_int_equal(check_call_join(&blocked, CHECK_SOON), SP_ESTATE);
-    check_detail(SP_ESTATE, "receive: what the socket receives goes to a mailbox or an actor",
+    check_detail(SP_ESTATE,
+                 "receive: what the socket receives goes to a mailbox, an actor or a device",
                  sp_recv(b, buf, sizeof(buf), 0));
     check_rc(SP_ESTATE, sp_recvmsg(b, &m, SP_NONBLOCK));
     check_rc(SP_ESTATE, sp_forward(b, mb));
