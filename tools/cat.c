@@ -87,47 +87,14 @@ static int cat_check_tls_files(const struct cat_config *cfg)
 
 /* ------------------------------------------------------------------ Options */
 
-/// Whether it is an option that is a text.
-static bool cat_is_text(uint64_t id, const char *name)
-{
-    size_t none = 0;
-
-    return sp_get_str(id, name, NULL, &none) == SP_EMSGSIZE;
-}
-
-/// Sets NAME=VALUE as a number if it is one and a number is wanted, else as text, else as bytes.
-static int cat_set(uint64_t id, const struct cat_setting *setting)
-{
-    const char *text = setting->text;
-    bool truth = strcmp(text, "true") == 0;
-    char *end = NULL;
-    long long number = strtoll(text, &end, 0);
-    bool is_number = truth || strcmp(text, "false") == 0 || (end != text && *end == '\0');
-    int err;
-
-    if (cat_is_text(id, setting->name)) {
-        return sp_set_str(id, setting->name, text);
-    }
-    err = is_number ? sp_set_int(id, setting->name, truth ? 1 : number) : SP_EINVAL;
-    if (err == SP_EINVAL) {
-        err = sp_set_str(id, setting->name, text);
-    }
-    if (err == SP_EINVAL) {
-        err = sp_set_bytes(id, setting->name, text, strlen(text));
-    }
-    if (err == SP_EINVAL && is_number) {
-        err = sp_set_int(id, setting->name, truth ? 1 : number); // it says what is wrong
-    }
-    return err;
-}
-
 /// Applies the settings to the socket, or to an endpoint those that the socket does not know. What
 /// is known nowhere is found by cat_start.
 static int cat_apply(struct cat_config *cfg, uint64_t id, bool is_socket)
 {
     for (size_t i = 0; i < cfg->setting_count; i++) {
         struct cat_setting *setting = &cfg->settings[i];
-        int err = setting->on_socket ? SP_ENOTSUP : cat_set(id, setting);
+        int err = setting->on_socket ? SP_ENOTSUP
+                                     : tool_set_option(id, setting->name, setting->text);
 
         if (err == SP_OK) {
             setting->on_socket = is_socket;

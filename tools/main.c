@@ -19,6 +19,7 @@ static const struct main_command main_commands[] = {
     {"inspect", "show everything about one plugin", tool_inspect},
     {"doctor", "find out why something does not load or connect", tool_doctor},
     {"perf", "measure latency and throughput", tool_perf},
+    {"device", "forward between two sides, or reflect", tool_device},
 };
 
 #define MAIN_COMMANDS (sizeof(main_commands) / sizeof(main_commands[0]))

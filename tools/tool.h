@@ -19,6 +19,7 @@ int tool_plugins(int argc, char **argv);
 int tool_inspect(int argc, char **argv);
 int tool_doctor(int argc, char **argv);
 int tool_perf(int argc, char **argv);
+int tool_device(int argc, char **argv);
 
 /* ------------------------------------------------------------------ Messages */
 
@@ -75,6 +76,10 @@ int tool_next(struct tool_args *args);
 
 /// A whole number of decimal digits, at most `max`. False, with a message naming `what`: it is not.
 bool tool_number(const char *text, const char *what, int64_t max, int64_t *out);
+
+/// Sets an option of a socket or an endpoint to a text: as a number ("true", "false": 1, 0) if it
+/// is one and a number is wanted, else as text, else as bytes. As sp_set_int.
+int tool_set_option(uint64_t id, const char *name, const char *text);
 
 /* ------------------------------------------------------------------ Time and Ctrl-C */
 

@@ -3,7 +3,10 @@
 /// here; operands may stand anywhere.
 #include "tool.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include <sp/sp.h>
 
 /// The option that `text` (its first `n` bytes) names: the whole name, or the beginning of one or
 /// of several aliases. NULL, said: none, or several.
@@ -120,4 +123,36 @@ bool tool_number(const char *text, const char *what, int64_t max, int64_t *out)
     }
     *out = value;
     return true;
+}
+
+/// Whether it is an option that is a text.
+static bool args_is_text(uint64_t id, const char *name)
+{
+    size_t none = 0;
+
+    return sp_get_str(id, name, NULL, &none) == SP_EMSGSIZE;
+}
+
+int tool_set_option(uint64_t id, const char *name, const char *text)
+{
+    bool truth = strcmp(text, "true") == 0;
+    char *end = NULL;
+    long long number = strtoll(text, &end, 0);
+    bool is_number = truth || strcmp(text, "false") == 0 || (end != text && *end == '\0');
+    int err;
+
+    if (args_is_text(id, name)) {
+        return sp_set_str(id, name, text);
+    }
+    err = is_number ? sp_set_int(id, name, truth ? 1 : number) : SP_EINVAL;
+    if (err == SP_EINVAL) {
+        err = sp_set_str(id, name, text);
+    }
+    if (err == SP_EINVAL) {
+        err = sp_set_bytes(id, name, text, strlen(text));
+    }
+    if (err == SP_EINVAL && is_number) {
+        err = sp_set_int(id, name, truth ? 1 : number); // it says what is wrong
+    }
+    return err;
 }

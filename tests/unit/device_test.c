@@ -262,12 +262,18 @@ static void end_by(enum ending how, sp_op *op, sp_scope scope)
 {
     static const int results[] = {SP_ECANCELED, SP_ECANCELED, 0, SP_ETIMEDOUT, SP_ECANCELED};
 
-    if (how == CANCEL) {
+    switch (how) {
+    case CANCEL:
         check_ok(sp_op_cancel(op));
-    } else if (how == STOP) {
+        break;
+    case STOP:
         check_ok(sp_op_stop(op));
-    } else if (how == SCOPE) {
+        break;
+    case SCOPE:
         check_ok(sp_scope_cancel(scope));
+        break;
+    default:
+        break; // By its deadline, or below.
     }
     if (how != FREE) {
         check_rc(results[how], sp_op_wait(op));
