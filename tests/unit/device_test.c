@@ -262,19 +262,10 @@ static void end_by(enum ending how, sp_op *op, sp_scope scope)
 {
     static const int results[] = {SP_ECANCELED, SP_ECANCELED, 0, SP_ETIMEDOUT, SP_ECANCELED};
 
-    switch (how) {
-    case CANCEL:
-        check_ok(sp_op_cancel(op));
-        break;
-    case STOP:
-        check_ok(sp_op_stop(op));
-        break;
-    case SCOPE:
-        check_ok(sp_scope_cancel(scope));
-        break;
-    default:
-        break; // By its deadline, or below.
-    }
+    check_ok(how == CANCEL  ? sp_op_cancel(op)
+             : how == STOP  ? sp_op_stop(op)
+             : how == SCOPE ? sp_scope_cancel(scope)
+                            : SP_OK);
     if (how != FREE) {
         check_rc(results[how], sp_op_wait(op));
     }
