@@ -218,6 +218,120 @@ static void sender_waits_without_a_peer_and_when_all_are_full(void **state)
     check_rest(pull);
 }
 
+/// Three take ten while the fourth takes one. What it holds when the others are done it does alone.
+static void slow_worker_costs_at_most_a_fifth(void **state)
+{
+    enum { WORK = 62000, IDEAL = WORK / 31 };
+    struct crew c;
+    int got[WORKERS] = {0};
+    int sent = 0;
+    int quiet = 0;
+
+    (void)state;
+    crew_up(&c, "inproc", WORKERS);
+    while (got[0] + got[1] + got[2] + got[3] < WORK) {
+        int before = got[0] + got[1] + got[2];
+
+        while (sent < WORK && sp_send(c.push, &sent, sizeof(sent), SP_NONBLOCK) == SP_OK) {
+            sent++;
+        }
+        for (int w = 0; w < WORKERS - 1; w++) {
+            for (int i = 0; i < 10 && take_number(c.pull[w]) >= 0; i++) {
+                got[w]++;
+            }
+        }
+        quiet = got[0] + got[1] + got[2] == before ? quiet + 1 : 0;
+        if (quiet > 0) {
+            check_pause(); // On its way, or done.
+        }
+        // It keeps the others' time, and when nothing came for them for a while its own.
+        if (got[WORKERS - 1] * 30 < got[0] + got[1] + got[2] || (sent == WORK && quiet > 20)) {
+            got[WORKERS - 1] += take_number(c.pull[WORKERS - 1]) >= 0;
+        }
+    }
+    // A tenth of the others' speed: its messages are the time that all of it takes.
+    assert_true(got[WORKERS - 1] <= IDEAL * 12 / 10);
+    for (int w = 0; w < WORKERS - 1; w++) {
+        assert_true(got[w] >= WORK / 31 * 10 / 2); // half of its share
+    }
+    check_rest(c.push);
+    crew_down(&c);
+}
+
+static void dial_first(sp_socket push, const char *url, int priority)
+{
+    sp_dialer d;
+
+    check_ok(sp_dialer_new(&d, push, url));
+    check_ok(sp_set_int(d.id, "send-priority", priority));
+    check_ok(sp_dialer_start(d, 0));
+}
+
+/// Work goes to the others only while it has no room.
+static void worker_of_first_priority_gets_all_it_has_room_for(void **state)
+{
+    sp_socket push = check_open("push");
+    sp_socket pull[2];
+    char url[2][256];
+    int got[2] = {0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        pull[i] = check_open("pull");
+        check_listen(pull[i], "inproc", url[i], NULL);
+        dial_first(push, url[i], 2 - i);
+    }
+    check_pipes(push, 2);
+    for (int i = 0; i < FULL + 10; i++) {
+        send_number(push, i);
+    }
+    while (got[0] + got[1] < FULL + 10) {
+        int before = got[0] + got[1];
+
+        for (int i = 0; i < 2; i++) {
+            got[i] += take_number(pull[i]) >= 0;
+        }
+        if (got[0] + got[1] == before) {
+            check_pause();
+        }
+    }
+    assert_true(got[1] >= 256 && got[0] >= 10); // 384 and 10, if no thread is late
+    send_number(push, 1);
+    (void)recv_number(pull[1]);
+    check_rest(push);
+}
+
+/// All have sent more than the receiver holds: it takes from each in turn.
+static void pull_takes_from_all_peers_fairly(void **state)
+{
+    sp_socket pull = check_open("pull");
+    sp_socket push[WORKERS];
+    char url[256];
+    int got[WORKERS] = {0};
+
+    (void)state;
+    check_listen(pull, "inproc", url, NULL);
+    for (int w = 0; w < WORKERS; w++) {
+        push[w] = check_open("push");
+        check_ok(sp_dial(push[w], url, NULL, 0));
+    }
+    check_pipes(pull, WORKERS);
+    for (int i = 0; i < 256; i++) {
+        for (int w = 0; w < WORKERS; w++) {
+            send_number(push[w], i * WORKERS + w);
+        }
+    }
+    for (int i = 0; i < WORKERS * 256; i++) {
+        int n = recv_number(pull);
+
+        assert_int_equal(n / WORKERS, got[n % WORKERS]++);
+        for (int w = 0; i == WORKERS * 128 && w < WORKERS; w++) {
+            assert_true(got[w] >= 64);
+        }
+    }
+    check_rest(pull);
+}
+
 /* ------------------------------------------------------------------ Lost peers, close */
 
 static void work_that_a_lost_peer_was_not_written_goes_to_another(void **state)
@@ -276,6 +390,9 @@ int main(void)
         check_both(raw_sockets_are_the_same),
         check_both(idle_workers_get_the_same),
         check_both(sender_waits_without_a_peer_and_when_all_are_full),
+        check_both(slow_worker_costs_at_most_a_fifth),
+        check_both(worker_of_first_priority_gets_all_it_has_room_for),
+        check_both(pull_takes_from_all_peers_fairly),
         check_both(work_that_a_lost_peer_was_not_written_goes_to_another),
         check_both(close_delivers_what_was_sent),
     };
