@@ -258,6 +258,42 @@ static void slow_worker_costs_at_most_a_fifth(void **state)
     crew_down(&c);
 }
 
+/// Over tcp the system's buffers are part of what a worker holds, unless they are bounded.
+static void unsent_bytes_of_a_worker_are_bounded(void **state)
+{
+    static const int64_t bounds[] = {0, 65536};
+    int64_t held[2] = {0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        sp_socket push = check_open("push");
+        sp_socket pull = check_open("pull");
+        char url[256];
+        char work[1024] = {0};
+        sp_dialer d;
+
+        check_listen(pull, "tcp", url, NULL);
+        check_ok(sp_dialer_new(&d, push, url));
+        check_ok(sp_set_int(d.id, "tcp-unsent-max", bounds[i]));
+        check_ok(sp_dialer_start(d, 0));
+        check_pipes(push, 1);
+        for (int quiet = 0; quiet < 50;) {
+            bool sent = sp_send(push, work, sizeof(work), SP_NONBLOCK) == SP_OK;
+
+            held[i] += sent;
+            quiet = sent ? 0 : quiet + 1;
+            if (!sent) {
+                check_pause();
+            }
+        }
+        check_ok(sp_set_int(push.id, "linger", 0));
+        check_ok(sp_close(push));
+        check_ok(sp_close(pull));
+    }
+    assert_true(held[1] < held[0]);
+    assert_true(held[1] < 3000); // 4,000 and 700 to 1,500 with Linux' defaults
+}
+
 static void dial_first(sp_socket push, const char *url, int priority)
 {
     sp_dialer d;
@@ -391,6 +427,7 @@ int main(void)
         check_both(idle_workers_get_the_same),
         check_both(sender_waits_without_a_peer_and_when_all_are_full),
         check_both(slow_worker_costs_at_most_a_fifth),
+        check_both(unsent_bytes_of_a_worker_are_bounded),
         check_both(worker_of_first_priority_gets_all_it_has_room_for),
         check_both(pull_takes_from_all_peers_fairly),
         check_both(work_that_a_lost_peer_was_not_written_goes_to_another),

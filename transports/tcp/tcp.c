@@ -33,6 +33,7 @@ struct tcp_ep {
     sp_ep_ref *ref;
     int64_t nodelay; ///< options
     int64_t keepalive;
+    int64_t unsent_max;
     int64_t listen_fd;
     sp_inet *more; ///< all addresses, when there are several
     sp_inet first;
@@ -97,8 +98,13 @@ static void tcp_set(int fd, int level, int name, int64_t value)
 /// Per-connection options. A system that refuses one still gives a connection that works.
 static void tcp_tune(const struct tcp_ep *e, int fd)
 {
+    int unsent = (int)sp_option_load(&e->unsent_max);
+
     tcp_set(fd, IPPROTO_TCP, TCP_NODELAY, sp_option_load(&e->nodelay));
     tcp_set(fd, SOL_SOCKET, SO_KEEPALIVE, sp_option_load(&e->keepalive));
+    if (unsent > 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+    }
 }
 
 static int tcp_socket(const sp_inet *a, sp_cause *cause)
@@ -363,6 +369,8 @@ static const sp_option tcp_options[] = {
      "send at once instead of waiting for more"},
     {"tcp-keepalive", SP_OPTION_BOOL, 0, offsetof(struct tcp_ep, keepalive), 0, 0, 1, "",
      "let the system probe idle connections"},
+    {"tcp-unsent-max", SP_OPTION_INT, 0, offsetof(struct tcp_ep, unsent_max), 0, 0, INT32_MAX,
+     "bytes", "what the system takes ahead of what it can send; 0: it decides"},
     {"listen-fd", SP_OPTION_INT, 0, offsetof(struct tcp_ep, listen_fd), -1, -1, INT32_MAX, "",
      "listen on a duplicate of this listening socket; -1: on a new one"},
     {"local-address", SP_OPTION_STR, 0, offsetof(struct tcp_ep, local_address), 0, 0, TCP_LOCAL_MAX,
