@@ -326,6 +326,81 @@ static void who_does_not_keep_up_misses_messages_and_others_do_not(void **state)
     star_down(&s);
 }
 
+static void with_block_the_sender_waits_for_the_slowest(void **state)
+{
+    struct star s;
+    int sent = 0;
+
+    (void)state;
+    star_up(&s, "inproc");
+    check_ok(sp_set_str(s.hub.id, "overflow", "block"));
+    check_ok(sp_set_int(s.hub.id, "send-timeout", CHECK_SOON));
+    for (; sent < FULL + 128; sent++) { // and "send-buffer" on their way
+        send_number(s.hub, sent);
+        for (int m = 1; m < MEMBERS && sent < FULL; m++) {
+            assert_int_equal(recv_number(s.member[m]), sent);
+        }
+    }
+    check_rc(SP_EAGAIN, sp_send(s.hub, &sent, sizeof(sent), SP_NONBLOCK));
+    for (int i = 0; i < sent; i++) {
+        assert_int_equal(recv_number(s.member[0]), i);
+    }
+    for (int m = 1; m < MEMBERS; m++) {
+        for (int i = FULL; i < sent; i++) {
+            assert_int_equal(recv_number(s.member[m]), i);
+        }
+    }
+    assert_int_equal(check_stat(s.hub.id, "tx_drops.full"), 0);
+    star_down(&s);
+}
+
+static void with_drop_old_the_newest_arrive(void **state)
+{
+    struct star s;
+    int got = 0;
+    int last = -1;
+
+    (void)state;
+    star_up(&s, "inproc");
+    check_ok(sp_set_str(s.hub.id, "overflow", "drop-old"));
+    for (int i = 0; i < 1000; i++) {
+        send_number(s.hub, i);
+        for (int m = 1; m < MEMBERS; m++) {
+            assert_int_equal(recv_number(s.member[m]), i);
+        }
+    }
+    for (; last != 999; got++) {
+        int n = recv_number(s.member[0]);
+
+        assert_true(n > last);
+        last = n;
+    }
+    nothing_there(s.member[0]);
+    check_stat_is(s.hub.id, "tx_drops.full", 1000 - got);
+    assert_true(got >= 256 && got < 1000);
+    star_down(&s);
+}
+
+static void with_disconnect_who_does_not_keep_up_is_closed(void **state)
+{
+    struct star s;
+
+    (void)state;
+    star_up(&s, "inproc");
+    check_ok(sp_set_str(s.hub.id, "overflow", "disconnect"));
+    check_ok(sp_set_int(s.member[0].id, "reconnect-time-min", CHECK_SOON));
+    check_ok(sp_set_int(s.member[0].id, "reconnect-time-max", CHECK_SOON));
+    for (int i = 0; i < 1000; i++) {
+        send_number(s.hub, i);
+        for (int m = 1; m < MEMBERS; m++) {
+            assert_int_equal(recv_number(s.member[m]), i);
+        }
+    }
+    check_pipes(s.hub, MEMBERS - 1);
+    assert_true(check_stat(s.hub.id, "tx_drops.full") >= 1);
+    star_down(&s);
+}
+
 /// All have sent more than the receiver holds: it takes from each in turn.
 static void receiver_takes_from_all_peers_fairly(void **state)
 {
@@ -413,6 +488,9 @@ int main(void)
         check_both(header_of_the_application_is_not_sent_by_a_cooked_socket),
         check_both(peers_are_known_and_reported),
         check_both(who_does_not_keep_up_misses_messages_and_others_do_not),
+        check_both(with_block_the_sender_waits_for_the_slowest),
+        check_both(with_drop_old_the_newest_arrive),
+        check_both(with_disconnect_who_does_not_keep_up_is_closed),
         check_both(receiver_takes_from_all_peers_fairly),
         check_both(close_delivers_what_was_sent),
         check_both(members_come_and_go),
