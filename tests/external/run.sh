@@ -19,13 +19,13 @@ fail() {
 quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log"; fail "failed: $*"; }; }
 
 quietly cmake --install "$build" --prefix "$prefix"
-for name in tally xunix app; do
+for name in tally xunix star app; do
     quietly cmake -S "$samples/$name" -B "$work/$name" -DCMAKE_BUILD_TYPE=Release \
         "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_INSTALL_PREFIX=$work/elsewhere" -DCMAKE_C_FLAGS="-Wall -Wextra -Werror"
     quietly cmake --build "$work/$name"
     echo "external: built $name"
 done
-for name in tally xunix; do
+for name in tally xunix star; do
     grep -q "\"name\":\"$name\"" "$work/$name/$name.json" || fail "no manifest of $name"
 done
 
@@ -42,11 +42,14 @@ plugindir=$(pkg-config --variable=plugindir sp)
 
 exchange=$work/app/exchange
 cd "$work"
-export SP_PLUGIN_PATH=$work/tally:$work/xunix
+export SP_PLUGIN_PATH=$work/tally:$work/xunix:$work/star
 for pair in "tally inproc://external" "tally tcp://127.0.0.1:0" "tally ipc://$work/socket" \
     "tally xunix://external-$$" "pair xunix://external-$$"; do
     # shellcheck disable=SC2086 # two words
     timeout 60 "$exchange" $pair || fail "exchange $pair"
+done
+for url in inproc://external tcp://127.0.0.1:0 "ipc://$work/hub"; do
+    timeout 60 "$work/star/meet" "$url" || fail "meet $url"
 done
 SP_PLUGIN_PATH=$work/plain timeout 60 "$exchange" tally inproc://external || fail "a plugin without a manifest"
 if SP_PLUGIN_PATH='' timeout 60 "$exchange" tally inproc://external 2>"$work/log"; then
@@ -57,7 +60,7 @@ fi
 sp=$prefix/bin/sp
 "$sp" plugins >"$work/list" || fail "sp plugins"
 "$sp" plugins --json >"$work/list.json" || fail "sp plugins --json"
-for name in tally xunix pair tcp; do
+for name in tally xunix star pair tcp; do
     grep -q "$name" "$work/list" || { cat "$work/list"; fail "sp plugins lists no $name"; }
     grep -q "/$name\.so" "$work/list.json" || { cat "$work/list.json"; fail "sp plugins --json lists no $name"; }
 done
