@@ -647,9 +647,10 @@ static void raw_sockets_pass_the_backtrace(void **state)
         assert_memory_equal(sp_msg_header(m), want, 16);
         assert_memory_equal(sp_msg_view(m), "body", 4);
         sp_msg_release(m);
-        // No header, an unknown pipe: dropped, counted.
+        // No header, none of a pipe, an unknown pipe: dropped, counted.
         check_ok(sp_sendmsg(rrep, raw_msg(words, 0, "x"), 0));
-        check_stat_is(rrep.id, "tx_drops.malformed", 1);
+        check_ok(sp_sendmsg(rrep, raw_msg(words + 3, 1, "x"), 0));
+        check_stat_is(rrep.id, "tx_drops.malformed", 2);
         check_ok(sp_sendmsg(rrep, raw_msg(words, 4, "x"), 0));
         check_stat_is(rrep.id, "tx_drops.peer_gone", 1);
         check_rest(rreq);

@@ -101,7 +101,8 @@ static inline void sp_replier_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out
     }
 }
 
-/// Raw: the first word of the header chooses the pipe.
+/// Raw: the first word of the header chooses the pipe. It has bit 31 clear, or is malformed (5.2 of
+/// both drafts).
 static inline void sp_replier_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch *out)
 {
     struct sp_replier *replier = (struct sp_replier *)self;
@@ -110,7 +111,7 @@ static inline void sp_replier_raw_on_send(void *self, sp_ctx_ref *ctx, sp_batch 
     for (sp_msg *m; (m = sp_batch_pop(out)) != NULL;) {
         uint32_t id;
 
-        if (sp_msg_header_take_u32(m, &id) != SP_OK) {
+        if (sp_msg_header_take_u32(m, &id) != SP_OK || (id & SP_ID_BIT) != 0) {
             replier->host->discard_out(replier->sock, m, SP_DISCARD_MALFORMED);
         } else {
             sp_replier_send(replier, id, m);
