@@ -298,13 +298,15 @@ void sp__pipe_offer(struct sp__pipe *p)
 }
 
 /// Whether it waits behind pipes that are to be received from first. The receivers are full: when
-/// they are not any more, all are offered in turn.
+/// they are not any more, all are offered in turn. Not where one of many contexts may be full: see
+/// sock_offer_paused.
 static inline bool pipe_gives_way(const struct sp__pipe *p)
 {
     const struct sp__sock *s = p->sock;
 
     return s->rx_full && s->paused_head != NULL &&
-           s->paused_head->ref.recv_priority < p->ref.recv_priority;
+           s->paused_head->ref.recv_priority < p->ref.recv_priority &&
+           (s->ops->flags & SP_PROTO_MANY) == 0;
 }
 
 /// It holds what came, without offering it.

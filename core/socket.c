@@ -163,16 +163,18 @@ static SP__APART void sock_pause_rest(struct sp__sock *s, struct sp__pipe *rest,
     }
 }
 
-/// Offers what paused pipes hold, each once, until the receivers are full again.
+/// Offers what paused pipes hold, each once, until the receivers are full again. Where each context
+/// has many answers of its own one that is full says nothing about the others.
 static void sock_offer_paused(struct sp__sock *s)
 {
+    bool all = (s->ops->flags & SP_PROTO_MANY) != 0;
     struct sp__pipe *rest = s->paused_head;
     struct sp__pipe *tail = s->paused_tail;
 
     s->rx_full = false;
     s->paused_head = NULL;
     s->paused_tail = NULL;
-    while (!s->rx_full && rest != NULL) {
+    while ((all || !s->rx_full) && rest != NULL) {
         struct sp__pipe *p = rest;
 
         rest = p->paused_next;

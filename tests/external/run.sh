@@ -49,7 +49,7 @@ for pair in "tally inproc://external" "tally tcp://127.0.0.1:0" "tally ipc://$wo
     timeout 60 "$exchange" $pair || fail "exchange $pair"
 done
 for url in inproc://external tcp://127.0.0.1:0 "ipc://$work/hub"; do
-    timeout 60 "$work/star/meet" "$url" || fail "meet $url"
+    timeout 60 "$work/app/meet" "$url" || fail "meet $url"
 done
 SP_PLUGIN_PATH=$work/plain timeout 60 "$exchange" tally inproc://external || fail "a plugin without a manifest"
 if SP_PLUGIN_PATH='' timeout 60 "$exchange" tally inproc://external 2>"$work/log"; then

@@ -495,6 +495,40 @@ static void servers_have_their_turn(void **state)
     }
 }
 
+/// A server of a later priority is asked only while those before it have no room.
+static void servers_are_asked_by_priority(void **state)
+{
+    sp_socket s = check_open("req");
+    sp_socket r[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const char *url = i == 0 ? "inproc://first-priority" : "inproc://second-priority";
+        sp_dialer d = {0};
+
+        r[i] = check_open("rep");
+        check_ok(sp_listen(r[i], url, NULL));
+        check_ok(sp_dialer_new(&d, s, url));
+        check_ok(sp_set_int(d.id, "send-priority", i == 0 ? 2 : 7));
+        check_ok(sp_dialer_start(d, 0));
+    }
+    check_pipes(s, 2);
+    for (int i = 0; i < 10; i++) {
+        check_send(s, "q");
+        check_recv(r[0], "q");
+        check_send(r[0], "a");
+        check_recv(s, "a");
+    }
+    check_send(s, "q");
+    check_recv(r[0], "q");
+    check_ok(sp_close(r[0]));
+    check_recv(r[1], "q");
+    check_send(r[1], "a");
+    check_recv(s, "a");
+    check_rest(s);
+    check_rest(r[1]);
+}
+
 static void answer_to_a_peer_that_is_gone_is_counted(void **state)
 {
     (void)state;
@@ -907,6 +941,7 @@ int main(void)
         coupled(requests_of_many_contexts_move_when_their_peer_is_lost),
         coupled(failure_of_a_cancelled_question_is_not_seen),
         started(servers_have_their_turn),
+        started(servers_are_asked_by_priority),
         coupled(answer_to_a_peer_that_is_gone_is_counted),
         started(many_clients_get_their_own_answers),
         started(client_that_does_not_read_is_bounded),
