@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /// sp/sdk/balance.h by itself: whose turn it is, what a choice costs, and how long a crew with a
-/// slow worker takes, in virtual time.
+/// slow worker takes, in virtual time; and the choice of sp/sdk/ring.h.
 #include <sp/sdk/balance.h>
+#include <sp/sdk/ring.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,6 +213,58 @@ static void crew_with_a_slow_worker_takes_at_most_a_fifth_longer(void **state)
     free(crew);
 }
 
+/* ------------------------------------------------------------------ sp/sdk/ring.h */
+
+#define RING 1000
+
+struct ring_peer {
+    struct sp_ring_peer state; // first
+    sp_pipe_ref ref;
+    size_t room;
+};
+
+static size_t ring_room(const sp_pipe_ref *ref)
+{
+    looks++;
+    return ((const struct ring_peer *)(const void *)ref->state)->room;
+}
+
+static const sp_host ring_host = {.size = sizeof(ring_host), .pipe_room = ring_room};
+
+static void ring_finds_the_first_priority_without_a_look_at_all(void **state)
+{
+    struct sp_ring ring = {0};
+    struct ring_peer *peer = calloc(RING, sizeof(*peer));
+
+    (void)state;
+    assert_non_null(peer);
+    for (unsigned i = 0; i < RING; i++) {
+        peer[i].ref = (sp_pipe_ref){.state = &peer[i].state, .id = i + 1, .send_priority = 8};
+        peer[i].room = 1;
+        sp_ring_add(&ring, &peer[i].ref);
+    }
+    looks = 0;
+    for (unsigned i = 0; i < 2 * RING; i++) {
+        assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[i % RING].ref);
+    }
+    assert_int_equal(looks, 2 * RING);
+    // One of a better priority, as long as it has room.
+    sp_ring_del(&ring, &peer[500].ref);
+    peer[500].ref.send_priority = 2;
+    sp_ring_add(&ring, &peer[500].ref);
+    assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[500].ref);
+    assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[500].ref);
+    peer[500].room = 0;
+    assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[0].ref);
+    // When it is gone, the next one finds that out.
+    sp_ring_del(&ring, &peer[500].ref);
+    assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[1].ref);
+    looks = 0;
+    assert_ptr_equal(sp_ring_choose(&ring, &ring_host), &peer[2].ref);
+    assert_int_equal(looks, 1);
+    free(peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +274,7 @@ int main(void)
         cmocka_unit_test(peers_come_and_go),
         cmocka_unit_test(choice_among_a_thousand_costs_what_one_among_few_does),
         cmocka_unit_test(crew_with_a_slow_worker_takes_at_most_a_fifth_longer),
+        cmocka_unit_test(ring_finds_the_first_priority_without_a_look_at_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ struct sp_ring_peer {
 struct sp_ring {
     struct sp_ring_peer *turn; ///< who is next; NULL: no peers
     size_t n;
+    uint8_t first; ///< no peer has a lower "send-priority"
 };
 
 /// For pipe_add: a new peer, behind all others.
@@ -42,7 +43,9 @@ static inline void sp_ring_add(struct sp_ring *ring, sp_pipe_ref *ref)
     } else {
         ring->turn = peer;
     }
-    ring->n++;
+    if (ring->n++ == 0 || ref->send_priority < ring->first) {
+        ring->first = ref->send_priority;
+    }
 }
 
 /// For pipe_del.
@@ -59,21 +62,27 @@ static inline void sp_ring_del(struct sp_ring *ring, sp_pipe_ref *ref)
 }
 
 /// The peer with room whose turn it is; of several "send-priority" values the first one that has
-/// any. NULL: none has room.
+/// any. NULL: none has room. For few messages a peer; sp/sdk/balance.h is for work.
 static inline sp_pipe_ref *sp_ring_choose(struct sp_ring *ring, const sp_host *host)
 {
     struct sp_ring_peer *best = NULL;
     struct sp_ring_peer *peer = ring->turn;
+    uint8_t first = UINT8_MAX;
 
     for (size_t i = 0; i < ring->n; i++, peer = peer->next) {
-        if ((best == NULL || peer->ref->send_priority < best->ref->send_priority) &&
+        uint8_t priority = peer->ref->send_priority;
+
+        first = priority < first ? priority : first;
+        if ((best == NULL || priority < best->ref->send_priority) &&
             host->pipe_room(peer->ref) > 0) {
             best = peer;
-            if (best->ref->send_priority <= 1) {
-                break;
+            if (priority == ring->first) {
+                ring->turn = best->next;
+                return best->ref;
             }
         }
     }
+    ring->first = first; // All were looked at.
     if (best == NULL) {
         return NULL;
     }
