@@ -419,6 +419,85 @@ static void pushing_back_reaches_the_sender(void **state)
     }
 }
 
+/// Sends numbers, each in a message of `len` bytes, and waits until all are in the queue in front.
+static void queue_in_front(struct both *x, int n, size_t len)
+{
+    static char body[100000];
+
+    both_open(x);
+    check_ok(sp_op_cancel(x->relay.op));
+    check_rc(SP_ECANCELED, sp_op_wait(x->relay.op));
+    check_ok(sp_set_int(x->relay.a.id, "recv-buffer", 2000));
+    for (int i = 0; i < n; i++) {
+        check_ok(sp_send(x->left, memcpy(body, &i, sizeof(i)), len, 0));
+    }
+    check_stat_is(x->relay.a.id, "rx_queued", n);
+}
+
+static void check_numbers(sp_socket s, int from, int to)
+{
+    static char body[100000];
+
+    for (; from < to; from++) {
+        int n = -1;
+
+        assert_true(sp_recv(s, body, sizeof(body), 0) > 0);
+        memcpy(&n, body, sizeof(n));
+        assert_int_equal(n, from);
+    }
+}
+
+/// More than it takes in a row, with nothing that wakes it in between.
+static void it_forwards_all_that_was_there_before_it(void **state)
+{
+    struct both x;
+
+    (void)state;
+    queue_in_front(&x, 1500, 4);
+    check_ok(sp_set_int(x.relay.b.id, "send-buffer", 2000));
+    check_ok(sp_close(x.right));
+    x.right = check_open("pair");
+    check_ok(sp_set_int(x.right.id, "recv-buffer", 2000));
+    check_pipes(x.relay.b, 0);
+    check_ok(sp_dial(x.right, x.relay.back, NULL, 0));
+    check_pipes(x.relay.b, 1);
+    check_ok(sp_op_device(x.relay.op, x.relay.a, x.relay.b));
+    check_stat_is(x.right.id, "rx_queued", 1500);
+    check_numbers(x.right, 0, 1500);
+    relay_close(&x.relay);
+    x.relay.op = NULL;
+    both_close(&x);
+}
+
+/// The credit behind is for many messages, but not for large ones: what is too much goes back to
+/// the front, where it is received when the device has ended.
+static void what_finds_no_room_goes_back(void **state)
+{
+    (void)state;
+    for (int ends = 0; ends < 2; ends++) {
+        struct both x;
+        int64_t there;
+
+        queue_in_front(&x, 30, 100000);
+        check_ok(sp_set_int(x.relay.b.id, "queue-bytes-max", 1 << 20)); // 13 of 128 each.
+        check_ok(sp_set_int(x.right.id, "recv-buffer", 1));
+        check_ok(sp_op_device(x.relay.op, x.relay.a, x.relay.b));
+        check_rest(x.relay.a);
+        check_rest(x.relay.b);
+        there = check_stat(x.relay.b.id, "tx_accepted");
+        if (ends) {
+            check_ok(sp_op_cancel(x.relay.op));
+            check_rc(SP_ECANCELED, sp_op_wait(x.relay.op));
+            there = check_stat(x.relay.b.id, "tx_accepted");
+            check_numbers(x.relay.a, (int)there, 30);
+            check_numbers(x.right, 0, (int)there);
+        } else {
+            check_numbers(x.right, 0, 30);
+        }
+        both_close(&x);
+    }
+}
+
 static void without_a_peer_behind_it_messages_wait(void **state)
 {
     struct relay r;
@@ -531,6 +610,8 @@ int main(void)
         check_both(done_is_called_once),
         check_both(one_socket_reflects),
         check_both(pushing_back_reaches_the_sender),
+        check_both(it_forwards_all_that_was_there_before_it),
+        check_both(what_finds_no_room_goes_back),
         check_both(without_a_peer_behind_it_messages_wait),
         check_both(others_may_send_on_its_sockets),
         check_both(several_devices_send_to_one_socket),

@@ -332,6 +332,7 @@ int main(int argc, char **argv)
     add_scenarios(scenarios_op);
     add_scenarios(scenarios_poll);
     add_scenarios(scenarios_app);
+    add_scenarios(scenarios_device);
     test.count = SEEDS;
     if (argc > 1 + named) {
         test.first = strtoull(argv[1 + named], NULL, 10);
