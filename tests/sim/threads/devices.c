@@ -94,7 +94,7 @@ static void dev_open(void)
         dev.end[i] = scenario_open("pair");
         SIM_CHECK(sp_open_raw(&dev.raw[i], "pair") == SP_OK);
         SIM_CHECK(sp_set_int(dev.raw[i].id, "send-buffer", 1 + (int64_t)sim_pick(3)) == SP_OK);
-        SIM_CHECK(sp_set_int(dev.raw[i].id, "recv-buffer", 1 + (int64_t)sim_pick(3)) == SP_OK);
+        SIM_CHECK(sp_set_int(dev.raw[i].id, "recv-buffer", 1 + (int64_t)sim_pick(8)) == SP_OK);
         SIM_CHECK(sp_set_int(dev.raw[i].id, "queue-bytes-max", 4096) == SP_OK);
         SIM_CHECK(sp_set_int(dev.raw[i].id, "linger", 0) == SP_OK);
         if (dev.closes) {
