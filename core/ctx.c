@@ -23,6 +23,7 @@ int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, struct sp__object *owner
     atomic_init(&c->rxq, NULL);
     SP__TRACE(D0, c, 0);
     SP__TRACE(E0, c, 0);
+    SP__TRACE(M0, c, s->ops->flags);
     return sp__lock_init(&c->lock);
 }
 

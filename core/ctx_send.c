@@ -301,6 +301,7 @@ static SP__APART size_t credit_take_observed(struct sp__ctx *c, sp_msg **m, size
 
 static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
 {
+    int64_t left;
     size_t got;
 
     if (sp__observed(&c->observers, SP_POLLOUT)) {
@@ -308,8 +309,9 @@ static size_t credit_take_many(struct sp__ctx *c, sp_msg **m, size_t n)
     }
     got = credit_take_prefix(c, m, n);
     // Relaxed: this thread's own step, or one after it, which then sees to it itself.
-    if (atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1 <= 0 &&
-        sp__observed_after(&c->observers, SP_POLLOUT)) {
+    left = atomic_load_explicit(&c->credit, memory_order_relaxed) >> 1;
+    SP__TRACE(M17, c, left > 0);
+    if (left <= 0 && sp__observed_after(&c->observers, SP_POLLOUT)) {
         credit_tell(c);
     }
     return got;

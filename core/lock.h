@@ -6,6 +6,7 @@
 #define SP_CORE_LOCK_H
 
 #include "platform.h"
+#include "trace.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,14 +34,20 @@ static inline void sp__lock(struct sp__lock *l)
     // Acquire: pairs with the release in sp__unlock; what is under the lock is as it was left.
     if (!atomic_compare_exchange_strong_explicit(&l->word, &nobody, 1, memory_order_acquire,
                                                  memory_order_relaxed)) {
+        SP__TRACE(N1, l, nobody);
         sp__lock_wait(l);
+    } else {
+        SP__TRACE(N1, l, 0);
     }
 }
 
 static inline void sp__unlock(struct sp__lock *l)
 {
     // Release: see sp__lock.
-    if (atomic_exchange_explicit(&l->word, 0, memory_order_release) == 2) {
+    unsigned was = atomic_exchange_explicit(&l->word, 0, memory_order_release);
+
+    SP__TRACE(N6, l, was);
+    if (was == 2) {
         sp__lock_pass(l);
     }
 }

@@ -4,11 +4,25 @@
 
 #include "object.h"
 
+/// Something that it waits for is ready: wakes it, once.
+static void poller_fire(struct sp__poller *p)
+{
+    // Release: pairs with the acquire of poll_wait. It still waits: it takes the object's lock
+    // before it is gone.
+    bool was = atomic_exchange_explicit(&p->fired, true, memory_order_release);
+
+    SP__TRACE(M11, p, was);
+    if (!was) {
+        sp__thread_wake(p->thread);
+    }
+}
+
 /// Tells one how its object is.
 static void observer_look(struct sp__observer *o)
 {
     bool on = (o->at.ops->ready(o->at.of) & (o->events | SP_POLLHUP)) != 0;
 
+    SP__TRACE(M10, o, on);
     if (on == o->on) {
         return;
     }
@@ -17,16 +31,13 @@ static void observer_look(struct sp__observer *o)
         sp__platform->flag_set(o->fd, on);
     } else if (on) { // A poller looks for itself when it is awake.
         o->on = true;
-        // Release: pairs with the acquire of poll_wait. It still waits: it takes this lock before
-        // it is gone.
-        if (!atomic_exchange_explicit(&o->poller->fired, true, memory_order_release)) {
-            sp__thread_wake(o->poller->thread);
-        }
+        poller_fire(o->poller);
     }
 }
 
 void sp__observers_look(struct sp__observers *os)
 {
+    SP__TRACE(M16, os, 0);
     for (struct sp__observer *o = os->first; o != NULL; o = o->next) {
         observer_look(o);
     }
@@ -54,7 +65,10 @@ void sp__observe(struct sp__observer *o)
         o->next->prev = o;
     }
     os->first = o;
+    SP__TRACE(M20, o, o->poller);
+    SP__TRACE(M21, o, o->events);
     observers_count(os, o->events, 1);
+    SP__TRACE(M9, os, o);
     observer_look(o);
 }
 
@@ -65,6 +79,7 @@ short sp__observe_end(struct sp__observer *o)
         o->next->prev = o->prev;
     }
     observers_count(o->at.observers, o->events, -1);
+    SP__TRACE(M13, o->at.observers, o);
     return (short)(o->at.ops->ready(o->at.of) & (o->events | SP_POLLHUP));
 }
 

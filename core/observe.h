@@ -23,6 +23,7 @@
 
 #include "platform.h"
 #include "thread.h"
+#include "trace.h"
 
 #include <sp/types.h>
 
@@ -92,15 +93,21 @@ void sp__observers_close(const struct sp__pollable *p);
 /// to take the lock.
 static inline bool sp__observed(const struct sp__observers *os, unsigned events)
 {
-    return (atomic_load_explicit((_Atomic unsigned *)(uintptr_t)&os->events, memory_order_relaxed) &
-            events) != 0;
+    unsigned now = atomic_load_explicit((_Atomic unsigned *)(uintptr_t)&os->events,
+                                        memory_order_relaxed);
+
+    SP__TRACE(M14, os, ((now & events) != 0) | events << 1);
+    return (now & events) != 0;
 }
 
 /// The same behind a change that was made without the lock. seq_cst: see above.
 static inline bool sp__observed_after(const struct sp__observers *os, unsigned events)
 {
-    return (atomic_load_explicit((_Atomic unsigned *)(uintptr_t)&os->events, memory_order_seq_cst) &
-            events) != 0;
+    unsigned now = atomic_load_explicit((_Atomic unsigned *)(uintptr_t)&os->events,
+                                        memory_order_seq_cst);
+
+    SP__TRACE(M15, os, ((now & events) != 0) | events << 1);
+    return (now & events) != 0;
 }
 
 /// Behind a change under the lock: looks, if somebody observes.

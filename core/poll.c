@@ -144,6 +144,7 @@ static void item_observe(struct poll_call *p, size_t i)
     }
     if (!item_enter(item, &obj, &o->at)) {
         atomic_store_explicit(&p->poller.fired, true, memory_order_relaxed);
+        SP__TRACE(M19, &p->poller, 0);
         return;
     }
     sp__hold(obj);
@@ -183,13 +184,23 @@ static int poll_over(const struct poll_call *p)
     return p->deadline != SP__NEVER && sp__now() >= p->deadline ? SP_ETIMEDOUT : SP_OK;
 }
 
+/// Whether it was told that something is ready.
+static bool poll_fired(const struct poll_call *p)
+{
+    // Acquire: pairs with the exchange in poller_fire.
+    bool fired = atomic_load_explicit((atomic_bool *)(uintptr_t)&p->poller.fired,
+                                      memory_order_acquire);
+
+    SP__TRACE(M12, &p->poller, fired);
+    return fired;
+}
+
 /// Sleeps until something may be ready. SP_OK; or poll_over, and nothing is known to be ready.
 static int poll_wait(struct poll_call *p)
 {
     unsigned turn = 0;
 
-    // Acquire: pairs with the exchange in observer_look.
-    while (!atomic_load_explicit(&p->poller.fired, memory_order_acquire) && p->fds.ready == 0) {
+    while (!poll_fired(p) && p->fds.ready == 0) {
         int rc = poll_over(p);
 
         if (rc < 0) {
@@ -213,6 +224,7 @@ static int poll_sleep(struct poll_call *p)
 
     atomic_init(&p->poller.fired, false);
     p->poller.thread = t;
+    SP__TRACE(M18, &p->poller, t);
     p->polls = false;
     p->fds.ready = 0;
     for (size_t i = 0; i < p->n; i++) {

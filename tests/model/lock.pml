@@ -8,10 +8,10 @@
  *
  * map: N1 core/lock.h sp__lock `atomic_compare_exchange_strong_explicit(&l->word, &nobody, 1, memory_order_acquire,`
  * map: N2 core/lock.c sp__lock_wait `(void)pthread_mutex_lock(&l->queue);`
- * map: N3 core/lock.c sp__lock_wait `while (atomic_exchange_explicit(&l->word, 2, memory_order_acquire) != 0) {`
+ * map: N3 core/lock.c lock_mark `atomic_exchange_explicit(&l->word, 2, memory_order_acquire);`
  * map: N4 core/lock.c sp__lock_wait `(void)sp__platform->park(&l->parker, SP__NEVER);`
  * map: N5 core/lock.c sp__lock_wait `(void)pthread_mutex_unlock(&l->queue);`
- * map: N6 core/lock.h sp__unlock `if (atomic_exchange_explicit(&l->word, 0, memory_order_release) == 2) {`
+ * map: N6 core/lock.h sp__unlock `atomic_exchange_explicit(&l->word, 0, memory_order_release);`
  * map: N7 core/lock.c sp__lock_pass `sp__platform->unpark(&l->parker);`
  *
  * run: proven

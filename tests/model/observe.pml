@@ -17,8 +17,8 @@
  * map: M8 core/ctx_recv.c rx_changed `sp__observers_changed(&q->observers, SP_POLLIN | SP_POLLOUT);`
  * map: M9 core/observe.c sp__observe `observers_count(os, o->events, 1);`
  * map: M10 core/observe.c sp__observe `observer_look(o);`
- * map: M11 core/observe.c observer_look `atomic_exchange_explicit(&o->poller->fired, true, memory_order_release)`
- * map: M12 core/poll.c poll_wait `while (!atomic_load_explicit(&p->poller.fired, memory_order_acquire)`
+ * map: M11 core/observe.c poller_fire `atomic_exchange_explicit(&p->fired, true, memory_order_release)`
+ * map: M12 core/poll.c poll_wait `while (!poll_fired(p)`
  * map: M13 core/observe.c sp__observe_end `observers_count(o->at.observers, o->events, -1);`
  *
  * Merged: messages and credit are one number; firing and the token of the poller are one bit, as

@@ -12,7 +12,7 @@
 
 #define REPLAY_THREADS 32
 #define REPLAY_NUMBERS 64 // of the transitions of a letter
-#define REPLAY_LETTERS 12 // A to L
+#define REPLAY_LETTERS 15 // A to O
 
 /* ------------------------------------------------------------------ Recording */
 

@@ -17,5 +17,7 @@ extern const struct replay_model replay_pass;
 extern const struct replay_model replay_help;
 extern const struct replay_model replay_cork;
 extern const struct replay_model replay_spin;
+extern const struct replay_model replay_observe;
+extern const struct replay_model replay_lock;
 
 #endif

@@ -51,7 +51,11 @@ static const struct {
     {"K17", "B1", NULL},     {"K18", "B32", NULL},
     {"K19", "B6", NULL},     {"K20", "B7", NULL},
     {"K21", "B1", NULL},     {"K23", "K22", NULL},
-    {"K25", "B31", NULL},
+    {"K25", "B31", NULL},    {"M1", "M14", NULL},
+    {"M2", "D3", NULL},      {"M3", "M15", NULL},
+    {"M4", "M16", NULL},     {"M5", "M14", NULL},
+    {"M6", "M15", NULL},     {"M7", "M15", NULL},
+    {"M8", "M14", NULL},
 };
 
 /// splitmix64.

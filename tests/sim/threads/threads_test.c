@@ -263,8 +263,9 @@ static void the_traces_show_every_transition(void **state)
     if (sizeof(SEEDS_WHY) > 1) {
         return; // Fewer seeds: see the build without sanitizers.
     }
-    assert_true(replay_enough(test.stats, "ABCDEFGHIJKL"));
-    assert_true(replay_mapping_seen(test.stats, SP_TEST_SOURCE_DIR "/tests/model", "ABCDEFGHIJKL"));
+    assert_true(replay_enough(test.stats, "ABCDEFGHIJKLMN"));
+    assert_true(
+        replay_mapping_seen(test.stats, SP_TEST_SOURCE_DIR "/tests/model", "ABCDEFGHIJKLMN"));
 }
 
 /// Every scenario, some seeds.
