@@ -16,7 +16,8 @@
 enum {
     LOOK_IN = SP_POLLIN,   ///< pushed without the lock
     LOOK_OUT = SP_POLLOUT, ///< gave or took credit without the lock
-    TELL = 8               ///< changed it under the lock, or found that somebody observes
+    TELL = 8,              ///< changed it under the lock, or found that somebody observes
+    TELL_END = 16          ///< closed it
 };
 
 struct ctx {
@@ -25,6 +26,7 @@ struct ctx {
     int64_t credit;
     bool closed;
     unsigned holder; ///< of its lock; NOBODY: none
+    bool waking;     ///< who holds it sees to those who wait first
     uint8_t owes[REPLAY_THREADS];
 };
 
@@ -47,7 +49,7 @@ static struct {
     struct replay_map observers;
     struct replay_map pollers;
     uint64_t pushed[REPLAY_THREADS]; ///< messages, by the step under way
-    int64_t before[REPLAY_THREADS];  ///< credit, before it
+    bool marked[REPLAY_THREADS];     ///< somebody waits for the credit that it gives
 } observe = {.ctxs = {.size = sizeof(struct ctx)},
              .observers = {.size = sizeof(struct observer)},
              .pollers = {.size = sizeof(struct poller)}};
@@ -58,7 +60,7 @@ static void observe_begin(void)
     replay_clear(&observe.observers);
     replay_clear(&observe.pollers);
     memset(observe.pushed, 0, sizeof(observe.pushed));
-    memset(observe.before, 0, sizeof(observe.before));
+    memset(observe.marked, 0, sizeof(observe.marked));
 }
 
 /// The context that has this list of observers, or this lock; or what would be one.
@@ -139,6 +141,7 @@ static bool credit_is(struct ctx *c, const struct replay_rec *rec)
     int64_t before = c->credit;
 
     c->credit = (int64_t)rec->value >> 1;
+    c->waking = c->waking || (rec->number == 4 && observe.marked[rec->thread] && c->credit > 0);
     return changed(c, rec->thread, (before > 0) != (c->credit > 0) ? LOOK_OUT : 0);
 }
 
@@ -160,10 +163,17 @@ static bool queue_step(const struct replay_rec *rec)
         REPLAY_NEED(c->there >= rec->value, "there are %llu", (unsigned long long)c->there);
         c->there -= rec->value;
         return true; // By the end of the lock they are told, or there is nobody.
+    case 4:
+    case 106:
+        c->waking = true;
+        return true;
+    case 103:
+        observe.marked[rec->thread] = (rec->value & 1) != 0;
+        return true;
     case 17:
     case 115:
         c->closed = true;
-        c->owes[rec->thread] |= c->judged != 0 ? TELL : 0;
+        c->owes[rec->thread] |= c->judged != 0 ? TELL_END : 0;
         return true;
     case 18:
         for (unsigned i = 0; i < REPLAY_THREADS; i++) {
@@ -186,11 +196,13 @@ static bool lock_step(const struct replay_rec *rec)
         return true; // Not yet, or not any more.
     }
     if (rec->number == 6) {
+        REPLAY_NEED((c->owes[rec->thread] & TELL) == 0 || c->waking, "nobody was told");
         c->holder = NOBODY;
         return known(c, id);
     }
     if (rec->value == 0) { // N1, N3
         c->holder = rec->thread;
+        c->waking = false;
     }
     return true;
 }
@@ -346,7 +358,7 @@ static bool observe_end(void)
 const struct replay_model replay_observe = {
     .name = "observe",
     .letter = 'M',
-    .reads = "C13 D1 D3 D16 D17 D18 D20 E4 E15 E16 M N1 N3 N6",
+    .reads = "C13 D1 D3 D4 D16 D17 D18 D20 E3 E4 E6 E15 E16 M N1 N3 N6",
     .only = "M11 M21",
     .core = "M9 M10 M11 M12 M13 M14 M15 M16",
     .begin = observe_begin,
