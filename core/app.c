@@ -8,6 +8,7 @@
 #include "runtime.h"
 #include "sched.h"
 #include "thread.h"
+#include "trace.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -116,6 +117,7 @@ static bool app_shut(struct sp__app *app)
         return false;
     }
     atomic_store_explicit(&app->stopping, true, memory_order_relaxed);
+    SP__TRACE(O17, app, 0);
     sp__app_posters_end(app);
     sp__drop(&app->obj);
     return true;
@@ -200,6 +202,7 @@ static size_t app_own(struct sp__app *app, const sp_batch *batch, size_t n)
     if (batch == &app->left) {
         atomic_fetch_add_explicit(&app->posted, n, memory_order_relaxed);
         atomic_fetch_add_explicit(&app->depth, n, memory_order_relaxed);
+        SP__TRACE(O22, app, n);
     } else {
         sp__count(&app->received, n);
         sp__count(&app->port_left, n);
@@ -289,8 +292,10 @@ static void app_on_again(struct sp__event *ev)
     struct sp__app *app = SP__CONTAINER(ev, struct sp__app, again);
 
     // Relaxed: came with the post.
-    if (atomic_exchange_explicit(&app->room_came, false, memory_order_relaxed) &&
-        app->up == SP__APP_UP && app->ops.on_writable != NULL) {
+    bool room_came = atomic_exchange_explicit(&app->room_came, false, memory_order_relaxed);
+
+    SP__TRACE(O15, app, room_came);
+    if (room_came && app->up == SP__APP_UP && app->ops.on_writable != NULL) {
         sp__app_call_begin(app);
         app->ops.on_writable(app_handle(app), app->state, SP_PORT_NONE);
         sp__app_call_end();
@@ -318,6 +323,7 @@ static void app_destroy(struct sp__object *obj)
 {
     struct sp__app *app = SP__CONTAINER(obj, struct sp__app, obj);
 
+    SP__TRACE(O23, app, 0);
     (void)pthread_mutex_lock(&gone.lock);
     stats_add(&gone.sum, app);
     (void)pthread_mutex_unlock(&gone.lock);
@@ -344,6 +350,7 @@ static struct sp__app *app_new(const sp_actor_ops *ops, void *state, const sp_ac
             return NULL;
         }
     }
+    SP__TRACE(O0, app, app->capacity);
     sp__object_init(&app->obj, SP__KIND_ACTOR, app_destroy);
     sp__actor_init(&app->run, &app->obj, true);
     app->in.handle = sp__app_on_posted;

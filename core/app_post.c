@@ -7,6 +7,7 @@
 #include "sched.h"
 #include "scope.h"
 #include "thread.h"
+#include "trace.h"
 
 /* ------------------------------------------------------------------ Room */
 
@@ -18,18 +19,23 @@ static bool post_room(struct sp__app *app)
 
     do {
         if (depth >= app->capacity) {
+            SP__TRACE(O1, app, depth);
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(&app->depth, &depth, depth + 1,
                                                     memory_order_seq_cst, memory_order_seq_cst));
+    SP__TRACE(O2, app, depth);
     return true;
 }
 
 static bool post_full(const struct sp__app *app)
 {
     // seq_cst: see app.h.
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&app->depth, memory_order_seq_cst) >=
-           app->capacity;
+    uint64_t depth = atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&app->depth,
+                                          memory_order_seq_cst);
+
+    SP__TRACE(O4, app, depth);
+    return depth >= app->capacity;
 }
 
 /// Wakes the first of those who wait, if there is room, or always. Nobody: no more.
@@ -41,8 +47,10 @@ static struct sp__wake post_next(struct sp__app *app, bool always)
     if (always || !post_full(app)) {
         wake = sp__waiter_pop(&app->posters);
     }
+    SP__TRACE(O7, app, sp__wake_id(wake));
     if (app->posters.head == NULL) {
         atomic_store_explicit(&app->wanted, false, memory_order_relaxed);
+        SP__TRACE(O8, app, 0);
     }
     (void)pthread_mutex_unlock(&app->lock);
     return wake;
@@ -50,9 +58,14 @@ static struct sp__wake post_next(struct sp__app *app, bool always)
 
 void sp__app_took(struct sp__app *app, size_t n)
 {
+    bool wanted;
+
     // seq_cst, both: see app.h.
     (void)atomic_fetch_sub_explicit(&app->depth, n, memory_order_seq_cst);
-    if (atomic_load_explicit(&app->wanted, memory_order_seq_cst)) {
+    SP__TRACE(O5, app, n);
+    wanted = atomic_load_explicit(&app->wanted, memory_order_seq_cst);
+    SP__TRACE(O6, app, wanted);
+    if (wanted) {
         for (struct sp__wake wake; n > 0 && sp__wakes(wake = post_next(app, false)); n--) {
             sp__wake(wake);
         }
@@ -73,9 +86,12 @@ static bool post_join(struct sp__app *app, struct sp__waiter *w)
 
     (void)pthread_mutex_lock(&app->lock);
     sp__waiter_add(&app->posters, w, false);
+    SP__TRACE(O20, app, w->thread != NULL ? (void *)w->thread : (void *)w);
     // seq_cst: see app.h.
     atomic_store_explicit(&app->wanted, true, memory_order_seq_cst);
+    SP__TRACE(O3, app, 0);
     waits = post_full(app) && !atomic_load_explicit(&app->stopping, memory_order_relaxed);
+    SP__TRACE(O21, app, waits);
     if (!waits) {
         sp__waiter_remove(&app->posters, w);
     }
@@ -95,12 +111,14 @@ static int post_wait(struct sp__app *app, int64_t deadline)
     }
     late = !sp__wait(deadline, -1, false) && sp__now() >= deadline;
     (void)pthread_mutex_lock(&app->lock);
+    SP__TRACE(O9, app, w.queued);
     late = late && w.queued;
     if (w.queued) {
         sp__waiter_remove(&app->posters, &w);
     }
     (void)pthread_mutex_unlock(&app->lock);
     rc = late ? SP_ETIMEDOUT : sp__scope_over();
+    SP__TRACE(O10, app, rc < 0);
     if (rc < 0) {
         sp__wake(post_next(app, false)); // It may have been its turn.
     }
@@ -119,9 +137,11 @@ static struct sp__wake want_on_room(struct sp__waiter *w)
 
     (void)pthread_mutex_lock(&app->lock);
     want->target = NULL;
+    SP__TRACE(O11, app, w);
     (void)pthread_mutex_unlock(&app->lock);
     // Relaxed: the post hands it on.
     atomic_store_explicit(&app->room_came, true, memory_order_relaxed);
+    SP__TRACE(O12, app, 0);
     sp__post(&app->again);
     next = target->kind == SP__KIND_MAILBOX
                ? sp__mailbox_pass(SP__CONTAINER(target, struct sp__mailbox, obj))
@@ -139,6 +159,7 @@ static struct sp__app_want *want_take(struct sp__app *app, struct sp__object *ta
     (void)pthread_mutex_lock(&app->lock);
     for (struct sp__app_want *at = app->wants; at != NULL; at = at->next) {
         if (at->target == target) {
+            SP__TRACE(O14, app, NULL);
             (void)pthread_mutex_unlock(&app->lock);
             return NULL;
         }
@@ -155,6 +176,7 @@ static struct sp__app_want *want_take(struct sp__app *app, struct sp__object *ta
     }
     if (want != NULL) {
         want->target = target;
+        SP__TRACE(O14, app, &want->tx.w);
         sp__hold(target);
         sp__hold(&app->obj);
     }
@@ -176,6 +198,7 @@ bool sp__app_wants_room(struct sp__object *target)
                 : post_join(SP__CONTAINER(target, struct sp__app, obj), &want->tx.w);
     if (!waits) {
         (void)pthread_mutex_lock(&app->lock);
+        SP__TRACE(O24, app, &want->tx.w);
         want->target = NULL;
         (void)pthread_mutex_unlock(&app->lock);
         sp__drop(target);
@@ -202,7 +225,10 @@ static int post_take_room(struct sp__app *app, int flags)
     int rc = SP_OK;
 
     while (rc == SP_OK) {
-        if (atomic_load_explicit(&app->stopping, memory_order_relaxed)) {
+        bool stopping = atomic_load_explicit(&app->stopping, memory_order_relaxed);
+
+        SP__TRACE(O19, app, stopping);
+        if (stopping) {
             return SP_ECLOSED;
         }
         if (post_room(app)) {
@@ -243,6 +269,7 @@ int sp_actor_post(sp_actor a, sp_msg *m, int flags)
     if (rc == SP_OK) {
         atomic_fetch_add_explicit(&app->posted, 1, memory_order_relaxed);
         sp_batch_push(&batch, m);
+        SP__TRACE(O16, app, 1);
         sp__post_batch(&app->run, &app->in, &batch);
     } else {
         rc = post_fail(rc);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An actor of the application with room for CAP messages (app.h, app_post.c): a thread that posts
- * two messages and one that posts one, which wait for room; an actor that posts two, is refused, and
- * is told when there is room; and the one that takes them, one or all at a time. A thread may give
- * up once, without waiting or when it was its turn; the posting actor need not use the room of which
- * it was told. With OWN the one that takes leaves one of its own once, so that there is more than
- * room for; with STOP it is stopped somewhere.
+ * two messages (with STOP one) and a thread that posts one, which wait for room; an actor that posts
+ * two, is refused, and is told when there is room; and the one that takes them, one or all at a
+ * time. A thread may give up once, without waiting or when it was its turn; the posting actor need
+ * not use the room of which it was told, and other things happen to it. With OWN the one that takes
+ * leaves one of its own once, so that there is more than room for; with STOP it is stopped
+ * somewhere.
  *
  * Claims: at rest all that was accepted is taken, nobody waits for room, and the posting actor is
  * through; it is told no more often than it was refused.
@@ -15,7 +16,7 @@
  * map: O3 core/app_post.c post_join `atomic_store_explicit(&app->wanted, true, memory_order_seq_cst);`
  * map: O4 core/app_post.c post_join `waits = post_full(app) &&`
  * map: O5 core/app_post.c sp__app_took `atomic_fetch_sub_explicit(&app->depth, n, memory_order_seq_cst);`
- * map: O6 core/app_post.c sp__app_took `atomic_load_explicit(&app->wanted, memory_order_seq_cst)`
+ * map: O6 core/app_post.c sp__app_took `wanted = atomic_load_explicit(&app->wanted, memory_order_seq_cst);`
  * map: O7 core/app_post.c post_next `if (always || !post_full(app)) {`
  * map: O8 core/app_post.c post_next `atomic_store_explicit(&app->wanted, false, memory_order_relaxed);`
  * map: O9 core/app_post.c post_wait `sp__waiter_remove(&app->posters, &w);`
@@ -28,7 +29,7 @@
  * map: O16 core/app_post.c sp_actor_post `sp__post_batch(&app->run, &app->in, &batch);`
  * map: O17 core/app.c app_shut `atomic_store_explicit(&app->stopping, true, memory_order_relaxed);`
  * map: O18 core/app_post.c sp__app_posters_end `sp__wakes(wake = post_next(app, true))`
- * map: O19 core/app_post.c post_take_room `if (atomic_load_explicit(&app->stopping, memory_order_relaxed)) {`
+ * map: O19 core/app_post.c post_take_room `bool stopping = atomic_load_explicit(&app->stopping, memory_order_relaxed);`
  *
  * Merged: the mailbox in which messages travel is a count (mailbox.pml); a place to park is a
  * token, and the event "again" a flag (both proven there); the posting actor's lock guards one
@@ -51,6 +52,11 @@
 #define CAP 1
 #endif
 #define THREADS 2
+#ifdef STOP
+#define FIRST 1
+#else
+#define FIRST 2
+#endif
 #define TELLS 2 /* the waiter of the posting actor; those of the threads are 0 and 1 */
 #define NOBODY 7
 
@@ -312,7 +318,7 @@ active proctype Stopper() {
 #endif
 
 init {
-    atomic { run Thread(0, 2); run Thread(1, 1) };
+    atomic { run Thread(0, FIRST); run Thread(1, 1) };
     timeout ->
     assert(!lock);
     assert(through == ALL);

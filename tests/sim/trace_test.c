@@ -194,7 +194,7 @@ static void every_trace_is_a_run_of_its_models(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS_MAX && !replay_enough(&stats, MODELS); seed++) {
         run_sockets(seed);
-        if (!replay_judge(&stats, &trace, seed)) {
+        if (!replay_judge(&stats, &trace, seed, REPLAY_ALL)) {
             print_error("%s\nreplay: %s %" PRIu64 "\n", replay_why(), trace_program, seed);
             fail();
         }

@@ -19,5 +19,6 @@ extern const struct replay_model replay_cork;
 extern const struct replay_model replay_spin;
 extern const struct replay_model replay_observe;
 extern const struct replay_model replay_lock;
+extern const struct replay_model replay_room;
 
 #endif

@@ -6,6 +6,7 @@
 #include "replay.h"
 
 #define REPLAY_TRACES 1000 // of each model are wanted
+#define REPLAY_ALL "ABCDEFGHIJKLMNO"
 
 /// Plain memory: may be shared by processes that add to it one after the other.
 struct replay_stats {
@@ -17,9 +18,10 @@ struct replay_stats {
     uint64_t seen[REPLAY_LETTERS][REPLAY_NUMBERS]; ///< how often, each transition
 };
 
-/// Replays a trace on every model; false: rejected (replay_why). For each model that it counts for,
-/// one transition is spoilt, by `seed`, and the trace replayed again.
-bool replay_judge(struct replay_stats *s, struct replay_trace *t, uint64_t seed);
+/// Replays a trace on the models of these letters; false: rejected (replay_why). For each model
+/// that it counts for, one transition is spoilt, by `seed`, and the trace replayed again.
+bool replay_judge(struct replay_stats *s, struct replay_trace *t, uint64_t seed,
+                  const char *models);
 
 /// Whether there are enough traces of every model that `models` (letters) names.
 bool replay_enough(const struct replay_stats *s, const char *models);

@@ -13,7 +13,7 @@
 struct scenario {
     const char *name;
     void (*run)(void);
-    bool operations; ///< operations wait too, of which the models of queue and credit know nothing
+    bool operations; ///< of which the models know nothing, but for those of locks and room
 };
 
 /// Tables of all scenarios, each ended by a NULL name.
