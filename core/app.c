@@ -130,9 +130,9 @@ static void app_end(struct sp__app *app)
 
     app->up = SP__APP_DOWN;
     app->run.dedicated = false;
+    (void)app_shut(app); // First: then whoever arms a timer or attaches a socket is refused.
     sp__app_timers_cancel(app);
     sp__app_ports_end(app);
-    (void)app_shut(app);
     app_drop_left(app);
     do {
         (void)pthread_mutex_lock(&app->lock);
