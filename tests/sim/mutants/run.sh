@@ -7,14 +7,14 @@
 # Detectors, in this order: threads (the simulation with threads), races (the same under ThreadSanitizer), stress
 # (stress.c under ThreadSanitizer), unit (tests of the parts concerned, under ThreadSanitizer), asan (stress.c under
 # AddressSanitizer), sim (all seeds of the simulation with one thread, under AddressSanitizer).
-# BUILD is where the copy is; SEEDS (4000) of each scenario of the simulation with threads; ROUNDS (25) how long stress
+# BUILD is where the copy is; SEEDS (1000) of each scenario of the simulation with threads; ROUNDS (25) how long stress
 # runs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 build=${BUILD:-$root/build/mutants}
 rounds=${ROUNDS:-25}
-seeds=${SEEDS:-4000}
+seeds=${SEEDS:-1000}
 detectors="threads races stress unit asan sim"
 jobs=${JOBS:-1}
 tree=$build/tree
