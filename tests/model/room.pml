@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An actor of the application with room for CAP messages (app.h, app_post.c): a thread that posts
- * two messages (with STOP one) and a thread that posts one, which wait for room; an actor that posts
- * two, is refused, and is told when there is room; and the one that takes them, one or all at a
- * time. A thread may give up once, without waiting or when it was its turn; the posting actor need
- * not use the room of which it was told, and other things happen to it. With OWN the one that takes
- * leaves one of its own once, so that there is more than room for; with STOP it is stopped
- * somewhere.
+ * two messages (with OWN and STOP one) and a thread that posts one, which wait for room; an actor
+ * that posts two (with STOP one), is refused, and is told when there is room; and the one that takes
+ * them, one or all at a time. A thread may give up once, without waiting or when it was its turn;
+ * the posting actor need not use the room of which it was told, and other things happen to it. With
+ * OWN the one that takes leaves one of its own once, so that there is more than room for; with STOP
+ * it is stopped somewhere.
  *
  * Claims: at rest all that was accepted is taken, nobody waits for room, and the posting actor is
  * through; it is told no more often than it was refused.
@@ -52,10 +52,15 @@
 #define CAP 1
 #endif
 #define THREADS 2
-#ifdef STOP
+#if defined(STOP) || defined(OWN)
 #define FIRST 1
 #else
 #define FIRST 2
+#endif
+#ifdef STOP
+#define POSTS 1
+#else
+#define POSTS 2
 #endif
 #define TELLS 2 /* the waiter of the posting actor; those of the threads are 0 and 1 */
 #define NOBODY 7
@@ -205,9 +210,9 @@ active proctype Poster() {
     bool got, joined, other;
 
     do
-    :: n == 2 -> break
-    :: n < 2 && stopping -> break
-    :: n < 2 && !stopping ->
+    :: n == POSTS -> break
+    :: n < POSTS && stopping -> break
+    :: n < POSTS && !stopping ->
         room();
         if
         :: got -> got = false; post(); n++
