@@ -128,7 +128,8 @@ bool spoil_sorts(struct replay_trace *t, const struct spoil_sort *sorts, size_t 
             if (t->recs[at].letter == sorts[i].id[0] &&
                 t->recs[at].number == (unsigned)atoi(sorts[i].id + 1) &&
                 passes(t, at, sorts[i].how, &tried[i])) {
-                (void)printf("%s %s at %zu passes\n", sorts[i].id, spoil_names[sorts[i].how], at);
+                (void)fprintf(stderr, "%s %s at %zu passes\n", sorts[i].id,
+                              spoil_names[sorts[i].how], at);
                 return false;
             }
         }

@@ -25,6 +25,7 @@ extern const struct scenario scenarios_op[];
 extern const struct scenario scenarios_poll[];
 extern const struct scenario scenarios_app[];
 extern const struct scenario scenarios_device[];
+extern const struct scenario scenarios_crowd[];
 
 /// The library with so many workers at most. Returns how many it can have: now and then none can
 /// be started.
