@@ -12,7 +12,7 @@
 #   make model      lets Spin verify the models of tests/model, and replays recorded runs on them: less than 4 minutes
 #                   (doc/models.md)
 #   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 2 minutes
-#   make mutants    plants twelve bugs, one at a time, and shows which test finds each: about 12 minutes
+#   make mutants    plants sixteen bugs, one at a time, and shows which test finds each: about 12 minutes
 #   make clean
 
 PREFIX  ?= /usr/local
