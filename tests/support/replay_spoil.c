@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *const spoil_names[SPOIL_KINDS] = {
     "dropped", "swapped with the next", "value changed", "object changed", "thread changed",
@@ -118,11 +119,11 @@ static bool passes(struct replay_trace *t, size_t at, enum spoil how, unsigned *
     return pass;
 }
 
-bool spoil_sorts(struct replay_trace *t, const struct spoil_sort *sorts, size_t n, unsigned each,
-                 unsigned *tried)
+bool spoil_sorts(struct replay_trace *t, const char *models, const struct spoil_sort *sorts,
+                 size_t n, unsigned each, unsigned *tried)
 {
     for (size_t i = 0; i < n; i++) {
-        unsigned limit = tried[i] + each;
+        unsigned limit = tried[i] + (strchr(models, sorts[i].id[0]) != NULL ? each : 0);
 
         for (size_t at = 0; at < t->n && tried[i] < limit; at++) {
             if (t->recs[at].letter == sorts[i].id[0] &&

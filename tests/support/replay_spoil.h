@@ -28,10 +28,10 @@ struct spoil_sort {
     enum spoil how;
 };
 
-/// Spoils up to `each` transitions of every sort, and adds to `tried`, by sort, how many. False:
-/// the transition's model lets one pass, which is printed.
-bool spoil_sorts(struct replay_trace *t, const struct spoil_sort *sorts, size_t n, unsigned each,
-                 unsigned *tried);
+/// Spoils up to `each` transitions of every sort that one of `models` (letters) judges, and adds to
+/// `tried`, by sort, how many. False: the transition's model lets one pass, which is printed.
+bool spoil_sorts(struct replay_trace *t, const char *models, const struct spoil_sort *sorts,
+                 size_t n, unsigned each, unsigned *tried);
 /// Spoils transitions of each number in every way, and prints how many pass.
 void spoil_print(struct replay_trace *t);
 

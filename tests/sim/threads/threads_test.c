@@ -103,12 +103,16 @@ static void signals_restore(void)
     }
 }
 
+/// The models that know what happens in a scenario.
+static const char *models_of(const struct scenario *s)
+{
+    return s->operations ? "NO" : REPLAY_ALL;
+}
+
 /// What the run did, transition by transition, is what the models say (debug builds).
 static void check_trace(const struct scenario *s)
 {
-    const char *models = s->operations ? "NO" : REPLAY_ALL;
-
-    if (!replay_judge(test.stats, &test.trace, test.seed, models)) {
+    if (!replay_judge(test.stats, &test.trace, test.seed, models_of(s))) {
         sim_fail("not what the models say: %s", replay_why());
     }
 }
@@ -153,12 +157,12 @@ static const struct spoil_sort chosen[] = {
 #define CHOSEN_EACH 10 // of a sort, in one trace
 
 /// Spoils the trace, if that is what this run is for.
-static void spoil_trace(void)
+static void spoil_trace(const struct scenario *s)
 {
     if (test.spoil == SPOIL_ALL) {
         spoil_print(&test.trace);
     } else if (test.spoil == SPOIL_CHOSEN &&
-               !spoil_sorts(&test.trace, chosen, CHOSEN, CHOSEN_EACH, test.tried)) {
+               !spoil_sorts(&test.trace, models_of(s), chosen, CHOSEN, CHOSEN_EACH, test.tried)) {
         sim_fail("a spoilt trace passes");
     }
 }
@@ -179,7 +183,7 @@ static _Noreturn void run_child(const struct scenario *s, uint64_t seed)
     check_memory();
     if (traced) {
         check_trace(s);
-        spoil_trace();
+        spoil_trace(s);
     }
     sim_end(test.result);
 #ifdef SIM_COVERAGE
