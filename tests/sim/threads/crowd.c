@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// A crowd before a small actor: threads that wait for room, give up, are cancelled, or do not wait
-/// at all; other actors that are refused, and told. At the end everybody is through, and nothing is
-/// left.
+/// at all; other actors that are refused, and told. And actors that give up while sockets are
+/// attached to them and timers armed. At the end everybody is through, and nothing is left.
 #include "scenario.h"
 
 #include "core/app.h"
@@ -25,6 +25,14 @@ static struct {
     unsigned taken;
     bool stops;
 } crowd;
+
+static void log_no_more(sp_log_level level, const char *id, const char *msg, void *arg)
+{
+    (void)level;
+    (void)id;
+    (void)msg;
+    (void)arg;
+}
 
 static sp_msg *crowd_msg(void)
 {
@@ -158,7 +166,87 @@ static void crowd_scenario(void)
     SIM_CHECK(gone.posted == gone.handled + gone.failed + gone.closed);
 }
 
+/* ------------------------------------------------------------------ Actors that give up */
+
+#define QUITTERS 6
+
+static struct {
+    sp_actor a[QUITTERS];
+    sp_socket s;
+} quit;
+
+static int quit_on_message(sp_actor self, void *state, unsigned port, sp_batch *in)
+{
+    (void)self;
+    (void)state;
+    (void)port;
+    (void)in;
+    return -1;
+}
+
+static bool quit_closed(int rc)
+{
+    SIM_CHECK(rc == SP_OK || rc == SP_ECLOSED || rc == SP_ESTATE);
+    return rc == SP_ECLOSED;
+}
+
+/// Until it has given up, or not so long.
+static void quit_attach(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < QUITTERS; i++) {
+        uint64_t n = sim_pick(30);
+
+        while (n-- > 0 && !quit_closed(sp_actor_attach(quit.a[i], quit.s, 1)) &&
+               !quit_closed(sp_actor_detach(quit.a[i], quit.s))) {
+        }
+    }
+}
+
+/// A timer that is not due before the end of all days.
+static void quit_arm(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < QUITTERS; i++) {
+        uint64_t n = sim_pick(30);
+
+        while (n-- > 0 && !quit_closed(sp_actor_timer(quit.a[i], 3600000, 0))) {
+        }
+    }
+}
+
+static void quit_post(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < QUITTERS; i++) {
+        sp_msg *m = crowd_msg();
+
+        SIM_CHECK(sp_actor_post(quit.a[i], m, 0) == SP_OK);
+    }
+}
+
+/// Nothing of an actor that gave up stays, whoever gives it something at that moment.
+static void quit_scenario(void)
+{
+    static const sp_actor_ops ops = {.size = sizeof(ops), .on_message = quit_on_message};
+    struct apps apps = {0};
+
+    (void)scenario_start(1 + (int)sim_pick(2));
+    sp_log_set(SP_LOG_ERROR, log_no_more, NULL);
+    sim_patience(80);
+    quit.s = scenario_open("pair");
+    for (unsigned i = 0; i < QUITTERS; i++) {
+        SIM_CHECK(sp_actor_spawn(&quit.a[i], &ops, NULL, NULL) == SP_OK);
+    }
+    apps_add(&apps, quit_attach, NULL);
+    apps_add(&apps, quit_arm, NULL);
+    apps_add(&apps, quit_post, NULL);
+    apps_join(&apps);
+    scenario_stop();
+}
+
 const struct scenario scenarios_crowd[] = {
     {"crowd", crowd_scenario, true},
+    {"quit", quit_scenario, true},
     {NULL, NULL, false},
 };
