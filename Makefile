@@ -9,7 +9,7 @@
 #   make format     clang-format over the tree
 #   make bench      beside libnng, libnanomsg, libzmq and the bare system, in less than 10 minutes; results in
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
-#   make model      lets Spin verify the models of tests/model, and replays recorded runs on them: less than 4 minutes
+#   make model      lets Spin verify the models of tests/model, and replays recorded runs on them: less than 5 minutes
 #                   (doc/models.md)
 #   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 2 minutes
 #   make mutants    plants sixteen bugs, one at a time, and shows which test finds each: about 12 minutes
