@@ -21,10 +21,19 @@ int sp__ctx_init(struct sp__ctx *c, struct sp__sock *s, struct sp__object *owner
     c->tx_port.handle = sp__ctx_on_tx;
     sp__event_init(&c->space, &s->actor, NULL, ctx_on_space);
     atomic_init(&c->rxq, NULL);
+    if (sp__lock_init(&c->lock) < 0) {
+        return SP_ENOMEM;
+    }
     SP__TRACE(D0, c, 0);
     SP__TRACE(E0, c, 0);
     SP__TRACE(M0, c, s->ops->flags);
-    return sp__lock_init(&c->lock);
+    if ((s->ops->flags & SP_PROTO_ASKS) != 0) {
+        c->note = sp__msg_new(0);
+        if (c->note == NULL) {
+            return SP_ENOMEM;
+        }
+    }
+    return SP_OK;
 }
 
 int sp__ctx_join(struct sp__ctx *c)
@@ -131,5 +140,6 @@ void sp__ctx_fini(struct sp__ctx *c)
 {
     SP__TRACE(D18, c, 0);
     SP__TRACE(E18, c, 0);
+    sp__msg_release(c->note);
     sp__lock_fini(&c->lock);
 }

@@ -106,6 +106,7 @@ static int ctx_make(struct sp__sock *s, uint64_t *id)
     }
     rc = sp__ctx_init(&o->ctx, s, &o->obj, (char *)o + head);
     if (rc < 0) {
+        sp__ctx_fini(&o->ctx);
         sp__free(o);
         return rc;
     }

@@ -126,11 +126,12 @@ size_t sp__ctx_room(struct sp__ctx *c)
 
 void sp__ctx_fail(struct sp__ctx *c, int err)
 {
-    sp_msg *m = sp__msg_new(0);
+    sp_msg *m = c->note != NULL ? c->note : sp__msg_new(0);
 
     if (m == NULL) {
-        return; // The receiver's own time-out remains.
+        return; // The second one in a row without memory; the receiver's own time-out remains.
     }
+    c->note = sp__msg_new(0);
     m->header_len = SP__MSG_FAILURE;
     sp__msg(m)->pipe = (uint64_t)(int64_t)err;
     sp__msg(m)->round = c->round;

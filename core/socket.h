@@ -80,6 +80,7 @@ struct sp__ctx {
     sp_batch delivered; ///< by the protocol, not published yet
     uint32_t round;     ///< the question that is being asked (SP_PROTO_ASKS)
     bool joined;        ///< the protocol knows it
+    sp_msg *note;       ///< kept for sp__ctx_fail without memory (SP_PROTO_ASKS)
     bool excess;        ///< more was delivered than it holds: the oldest go (deliver_latest)
     bool offering;      ///< in the socket's list of those with something in `pending`
     struct sp__ctx *offer_next;
