@@ -185,7 +185,8 @@ static void dial_ended(struct sp__ep *ep, int err, const char *why, bool was_up)
     }
 }
 
-static void dial_now(struct sp__ep *ep)
+/// Begins to connect with the pair that it has now.
+static void dial_pair(struct sp__ep *ep)
 {
     struct sp__pipe *p = sp__pipe_new(ep);
     sp_cause cause = {{0}};
@@ -204,7 +205,61 @@ static void dial_now(struct sp__ep *ep)
         return;
     }
     ep->pipe = p;
-    sp__pipe_start(p, ep->opt.connect_timeout);
+    sp__pipe_start(p, ep->due);
+}
+
+static int64_t ep_due(int64_t timeout_ms)
+{
+    return timeout_ms >= 0 ? sp__now() + timeout_ms * SP__MS : SP__NEVER;
+}
+
+static void dial_now(struct sp__ep *ep)
+{
+    ep->due = ep_due(ep->opt.connect_timeout);
+    ep->pair = ep->proven;
+    ep->tried = 1;
+    dial_pair(ep);
+}
+
+/// The pair of a protocol for a peer that refused `p`: the one whose peer it said it is, or the
+/// next one if it closed without a word. Negative: none.
+static int fallback_pair(const struct sp__ep *ep, const struct sp__pipe *p)
+{
+    const sp_protocol_ops *ops = ep->sock->ops;
+
+    if (p->ref.proto == 0 && ep_reason(p->err) == SP__EP_DISCONNECT) {
+        return (int)((ep->pair + 1U) % ops->id_count);
+    }
+    for (size_t i = 0; p->err == SP_EPROTO && i < ops->id_count; i++) {
+        if (i != ep->pair && ops->ids[i].peer == p->ref.proto) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/// The handshake failed: if the peer may understand another pair of the protocol, dials again at
+/// once. Each pair is tried once in an attempt; if all of them fail, the next one begins with the
+/// first.
+static bool dial_fall_back(struct sp__ep *ep, const struct sp__pipe *p)
+{
+    size_t pairs = ep->sock->ops->id_count;
+    int pair = pairs > 1 ? fallback_pair(ep, p) : -1;
+
+    if (pair >= 0 && (ep->tried >= pairs || ep->due <= sp__now())) {
+        ep->proven = 0;
+        pair = -1;
+    }
+    if (pair < 0 || ep->closed || ep->sock->state >= SP__SOCK_ENDING) {
+        return false;
+    }
+    ep->pair = (uint8_t)pair;
+    ep->tried++;
+    sp__ep_count(ep, SP__EP_FALLBACK);
+    sp__logf(SP_LOG_INFO, ep->sock->name, "dial %s: refused, again as protocol 0x%02x", ep->url,
+             ep->sock->ops->ids[pair].own);
+    dial_pair(ep);
+    return true;
 }
 
 /* ------------------------------------------------------------------ Accepting */
@@ -253,7 +308,7 @@ static void accept_now(struct sp__ep *ep)
             sp__timer_arm(&ep->timer, sp__now() + ACCEPT_RETRY_MS * SP__MS);
             return;
         }
-        sp__pipe_start(p, ep->opt.hello_timeout);
+        sp__pipe_start(p, ep_due(ep->opt.hello_timeout));
         if (ep->opt.max_peers > 0 && ep->pipes > (uint64_t)ep->opt.max_peers) {
             sp__ep_count(ep, SP__EP_REJECT);
             sp__count(&ep->sock->rejected, 1);
@@ -309,7 +364,7 @@ void sp__ep_shaken(struct sp__ep *ep)
 
 void sp__ep_pipe_up(struct sp__ep *ep, struct sp__pipe *p)
 {
-    (void)p;
+    ep->proven = p->pair;
     sp__ep_count(ep, SP__EP_CONNECT);
     if (ep->dialer) {
         (void)pthread_mutex_lock(&ep->sock->lock);
@@ -327,6 +382,13 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
                              sp__now() - p->when > ep->opt.reconnect_max * SP__MS);
 
     ep->pipes--;
+    if (ep->dialer && ep->pipe == p && !was_up) {
+        ep->pipe = NULL;
+        if (dial_fall_back(ep, p)) {
+            return;
+        }
+        ep->pipe = p;
+    }
     if (p->err != SP_ECANCELED) {
         ep_log(ep, SP_LOG_INFO, p->err, p->cause);
     }
@@ -395,6 +457,7 @@ static void dial_abort(struct sp__ep *ep)
     background = ep->background; // It is connected, or was.
     (void)pthread_mutex_unlock(&ep->sock->lock);
     if (ep->pipe != NULL && !background) {
+        ep->tried = UINT8_MAX; // If it is being refused just now, it stays with that.
         sp__pipe_shut(ep->pipe, SP_ECANCELED);
     }
 }

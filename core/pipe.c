@@ -483,6 +483,7 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     p->ref.id = pipe_next_id();
     p->ref.send_priority = (uint8_t)ep->opt.send_priority;
     p->ref.recv_priority = (uint8_t)ep->opt.recv_priority;
+    p->pair = ep->pair;
     p->sock = s;
     p->ep = ep;
     p->ops = &ep->transport->ops;
@@ -498,11 +499,11 @@ struct sp__pipe *sp__pipe_new(struct sp__ep *ep)
     return p;
 }
 
-void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms)
+void sp__pipe_start(struct sp__pipe *p, int64_t due)
 {
     sp__sock_link(p->sock, p);
     p->ep->pipes++;
-    p->when = timeout_ms >= 0 ? sp__now() + timeout_ms * SP__MS : SP__NEVER;
+    p->when = due;
     sp__ep_shaking(p->ep, p->when);
     p->opened = true;
     sp__pipe_cmd_rx(p, SP__RX_START);

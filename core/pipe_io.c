@@ -53,9 +53,20 @@ static struct sp__pipe_names *rx_names(const sp_handshake *hs, const char *first
 static void rx_unshaken(struct sp__pipe *p, sp_handshake *hs, int err)
 {
     hs->cause.text[sizeof(hs->cause.text) - 1] = '\0';
+    p->ref.proto = hs->peer;
     p->names = hs->cause.text[0] != '\0' ? rx_names(hs, hs->cause.text, "") : NULL;
     p->cause = p->names != NULL ? p->names->text : "";
     rx_fail(p, err);
+}
+
+/// What may be said: a dialer has one pair each time.
+static void rx_pairs(const struct sp__pipe *p, sp_handshake *hs)
+{
+    const sp_protocol_ops *ops = p->sock->ops;
+
+    hs->pairs = &ops->ids[p->pair];
+    hs->pair_count = p->ep->dialer ? 1 : ops->id_count;
+    hs->ids = hs->pairs[0];
 }
 
 /// One step of connecting and exchanging hellos.
@@ -65,14 +76,14 @@ static void rx_shake(struct sp__pipe *p)
     unsigned ready = p->ready;
     int rc;
 
-    hs.ids = p->sock->ops->ids[0];
+    rx_pairs(p, &hs);
     hs.recv_max = (uint64_t)p->ep->opt.recv_size_max;
     p->ready = 0;
     rc = p->ops->handshake(p->ref.tran, ready, &hs);
     if (rc == SP_EAGAIN) {
         return;
     }
-    if (rc == SP_OK && hs.peer != hs.ids.peer) {
+    if (rc == SP_OK && !sp_handshake_choose(&hs, hs.peer)) {
         rc = SP_EPROTO;
     }
     if (rc == SP_OK) {

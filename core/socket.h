@@ -257,6 +257,7 @@ struct sp__pipe {
     bool tx_dead;            ///< output failed: the peer is gone, input is still to be read
     bool opened;             ///< the transport has state to free
     bool passes;             ///< SP_TRANSPORT_PASSES; constant
+    uint8_t pair;            ///< a dialer's: which of the protocol's pairs; constant
     struct sp__node rx_last; ///< behind the last message that was passed
     sp_batch held;           ///< received, not taken by the protocol
     uint32_t held_counted;   ///< of these, in the socket's held_depth
@@ -333,9 +334,9 @@ _Static_assert(offsetof(struct sp__pipe, next) % 16 == 0 &&
 void sp__pipe_ids_begin(void);
 /// A new pipe of an endpoint, in no list; NULL: no memory.
 struct sp__pipe *sp__pipe_new(struct sp__ep *ep);
-/// Takes it into the socket and starts its handshake, or gives an unused one back. The socket's
-/// actor, as all below.
-void sp__pipe_start(struct sp__pipe *p, int64_t timeout_ms);
+/// Takes it into the socket and starts its handshake, which has to be over at `due` (ns), or gives
+/// an unused one back. The socket's actor, as all below.
+void sp__pipe_start(struct sp__pipe *p, int64_t due);
 void sp__pipe_cancel(struct sp__pipe *p);
 /// Ends it because of `err`. Idempotent; the protocol hears of it later.
 void sp__pipe_shut(struct sp__pipe *p, int err);
@@ -385,6 +386,7 @@ enum sp__ep_counter {
     SP__EP_OOM,
     SP__EP_REJECT,
     SP__EP_OVERFLOW, ///< it did not keep up ("overflow")
+    SP__EP_FALLBACK, ///< refused by a plain peer: dialled again as one
     SP__EP_OTHER,
     SP__EP_COUNTERS
 };
@@ -438,6 +440,10 @@ struct sp__ep {
     unsigned shaking;       ///< unfinished handshakes
     unsigned pipes;         ///< of this endpoint
     int64_t backoff;        ///< ms
+    int64_t due;            ///< ns; by when an attempt is over, with all pairs that it tries
+    uint8_t pair;           ///< a dialer's: which of the protocol's pairs it says
+    uint8_t proven;         ///< the last one that a peer took; there an attempt begins
+    uint8_t tried;          ///< pairs of this attempt
     struct sp__timer timer; ///< a dialer's: to connect, or to try again; a listener's: to try again
     sp_timer_ref *timers;   ///< the plugin's
     struct sp__event ev;

@@ -37,6 +37,7 @@ static const char *const ep_names[SP__EP_COUNTERS] = {
     [SP__EP_OOM] = "oom",
     [SP__EP_REJECT] = "reject",
     [SP__EP_OVERFLOW] = "overflow",
+    [SP__EP_FALLBACK] = "fallback",
     [SP__EP_OTHER] = "other",
 };
 
@@ -57,6 +58,7 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
 {
     add_id(o, p->obj.id);
     add(o, "peer", p->ref.id);
+    add(o, "protocol", p->ref.proto);
     sp__json_add_str(o, "address", sp__pipe_remote(p));
     sp__json_add_str(o, "url", p->ep->url);
     add(o, "tx_msgs", sp__counted(&p->tx_msgs));

@@ -131,27 +131,19 @@ static int hello_verify(const struct sp_stream *s, sp_handshake *hs)
                        "hello: not an SP peer (%02x %02x %02x %02x %02x %02x %02x %02x)", h[0],
                        h[1], h[2], h[3], h[4], h[5], h[6], h[7]);
     }
-    hs->peer = (uint16_t)(h[4] << 8 | h[5]);
-    if (hs->peer != hs->ids.peer) {
+    if (!sp_handshake_choose(hs, (uint16_t)(h[4] << 8 | h[5]))) {
         return sp_fail(&hs->cause, SP_EPROTO, "hello: peer speaks protocol 0x%02x, not 0x%02x",
                        hs->peer, hs->ids.peer);
     }
     return SP_OK;
 }
 
-int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs)
+/// Both sides say who they are at once.
+static int hello_exchange(struct sp_stream *s, sp_handshake *hs)
 {
-    int sent;
+    int sent = hello_send(s, hs);
     int rc;
 
-    if (stream_is_closed(s)) {
-        return sp_fail(&hs->cause, SP_ECLOSED, "hello");
-    }
-    rc = hello_connected(s, hs);
-    if (rc < 0) {
-        return rc;
-    }
-    sent = hello_send(s, hs);
     if (s->dialed && s->tx_off == 0) {
         return sent; // not connected yet, or never
     }
@@ -164,8 +156,41 @@ int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs)
     if (rc < 0 && rc != SP_EAGAIN) {
         return rc;
     }
-    if (sent < 0 || rc < 0) {
-        return sent < 0 ? sent : rc;
+    return sent < 0 ? sent : rc;
+}
+
+/// A listener with several pairs answers with the one that fits; a peer that none fits is told the
+/// first one.
+static int hello_answer(struct sp_stream *s, sp_handshake *hs)
+{
+    int sent;
+    int rc = hello_recv(s, hs);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = hello_verify(s, hs);
+    if (rc < 0 && hs->peer == 0) {
+        return rc;
+    }
+    sent = hello_send(s, hs);
+    return rc < 0 ? rc : sent;
+}
+
+int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs)
+{
+    int rc;
+
+    if (stream_is_closed(s)) {
+        return sp_fail(&hs->cause, SP_ECLOSED, "hello");
+    }
+    rc = hello_connected(s, hs);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = !s->dialed && hs->pair_count > 1 ? hello_answer(s, hs) : hello_exchange(s, hs);
+    if (rc < 0) {
+        return rc;
     }
     s->recv_max = hs->recv_max;
     s->tx_off = 0;

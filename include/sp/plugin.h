@@ -134,7 +134,7 @@ typedef struct sp_pipe_ref {
     void *state;           ///< the protocol's state of this pipe, zeroed when it is added
     void *tran;            ///< the transport's state of this pipe
     uint32_t id;           ///< 31 bits, never 0
-    uint16_t proto;        ///< what the peer said it is
+    uint16_t proto;        ///< what the peer said it is: of several pairs, which one it is
     uint8_t send_priority; ///< 1, the first to be served, to 16: its endpoint's option
     uint8_t recv_priority;
 } sp_pipe_ref;
@@ -257,7 +257,7 @@ typedef enum sp_overflow {
 typedef struct sp_protocol_ops sp_protocol_ops;
 struct sp_protocol_ops {
     size_t size;
-    const sp_id_pair *ids; ///< in order of preference
+    const sp_id_pair *ids; ///< in order of preference; see struct sp_handshake
     size_t id_count;
     uint32_t flags; ///< SP_PROTO_…
     sp_window window;
@@ -308,9 +308,15 @@ struct sp_protocol_ops {
 /* ------------------------------------------------------------------ Transports */
 
 /// What the core and the transport tell each other while a connection is made.
+///
+/// A dialer has one pair a connection: it says `ids.own`. So does a listener with one pair. A
+/// listener with several waits for what the peer says, and answers with the pair that
+/// sp_handshake_choose finds (with the first one, if it finds none). When a dialer fails with
+/// SP_EPROTO and `peer` is set, or the peer closed instead of saying anything, the core dials again
+/// with another pair of the protocol, if there is one that fits.
 typedef struct sp_handshake {
     size_t size;
-    sp_id_pair ids;    ///< in: what to say, what to expect
+    sp_id_pair ids;    ///< in: what to say, what to expect; out: the pair that was chosen
     uint64_t recv_max; ///< in: bytes of the largest message to accept; 0: any
     uint16_t peer;     ///< out: what the peer said
     int64_t uid;       ///< out: the peer's credentials, -1: not known
@@ -318,8 +324,23 @@ typedef struct sp_handshake {
     int64_t pid;
     char local[128]; ///< out: addresses, for people
     char remote[128];
-    sp_cause cause; ///< out: on failure
+    sp_cause cause;          ///< out: on failure
+    const sp_id_pair *pairs; ///< in: what may be chosen, in order of preference; the first is `ids`
+    size_t pair_count;
 } sp_handshake;
+
+/// The peer said that it is `said`: takes that down, and the pair that fits. False: none does.
+static inline bool sp_handshake_choose(sp_handshake *hs, uint16_t said)
+{
+    hs->peer = said;
+    for (size_t i = 0; i < hs->pair_count; i++) {
+        if (hs->pairs[i].peer == said) {
+            hs->ids = hs->pairs[i];
+            return true;
+        }
+    }
+    return hs->ids.peer == said;
+}
 
 /// What a started listener is bound to.
 typedef struct sp_bound {
@@ -375,7 +396,8 @@ struct sp_transport_ops {
     /// Mandatory.
     int (*harvest)(void *pipe, sp_batch *in, size_t max, unsigned ready);
     /// [io] Write messages from the front of `out`: one that is written wholly is popped and
-    /// released, one written in part stays in front. SP_OK: all written. SP_EAGAIN: call again when
+    /// released, one written in part stays in front (between two calls others may be taken out
+    /// behind it, and more come). SP_OK: all written. SP_EAGAIN: call again when
     /// ready. Else the pipe is broken. Mandatory.
     int (*submit)(void *pipe, sp_batch *out);
     /// [any] Shut the connection down, so that harvest and submit fail. Idempotent, does not block.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/// The protocols "fan" and "sink".
+/// The protocols "fan" and "sink", and plain ones.
 #include "fan.h"
 
 #include "check.h"
@@ -81,46 +81,34 @@ static void sink_on_recv(void *self, sp_pipe_ref *pipe, sp_batch *in)
 static const sp_id_pair fan_ids[] = {{0xF020, 0xF021}, {0x20, 0x21}};
 static const sp_id_pair sink_ids[] = {{0xF021, 0xF020}, {0x21, 0x20}};
 
-static const sp_protocol_ops fan_ops = {
-    .size = sizeof(sp_protocol_ops),
-    .ids = fan_ids,
-    .id_count = 2,
-    .flags = SP_PROTO_NO_RECV,
-    .window = SP_WINDOW_OPEN,
-    .sock_size = sizeof(struct fan),
-    .pipe_size = sizeof(struct sp_ring_peer),
-    .option_size = sizeof(sp_option),
-    .init = fan_init,
-    .pipe_add = fan_pipe_add,
-    .pipe_del = fan_pipe_del,
-    .on_send = fan_on_send,
-    .overflow = SP_OVERFLOW_DROP_NEW,
-    .overflows = 15,
-};
+#define FAN_OPS                                                                                    \
+    .size = sizeof(sp_protocol_ops), .flags = SP_PROTO_NO_RECV, .window = SP_WINDOW_OPEN,          \
+    .sock_size = sizeof(struct fan), .pipe_size = sizeof(struct sp_ring_peer),                     \
+    .option_size = sizeof(sp_option), .init = fan_init, .pipe_add = fan_pipe_add,                  \
+    .pipe_del = fan_pipe_del, .on_send = fan_on_send, .overflow = SP_OVERFLOW_DROP_NEW,            \
+    .overflows = 15
+
+static const sp_protocol_ops fan_ops = {FAN_OPS, .ids = fan_ids, .id_count = 2};
+static const sp_protocol_ops plain_fan_ops = {FAN_OPS, .ids = fan_ids + 1, .id_count = 1};
 
 static const sp_option sink_options[] = {
     {"latest", SP_OPTION_BOOL, 0, offsetof(struct sink, latest), 0, 0, 1, "", "drop the oldest"}};
 
-static const sp_protocol_ops sink_ops = {
-    .size = sizeof(sp_protocol_ops),
-    .ids = sink_ids,
-    .id_count = 2,
-    .flags = SP_PROTO_NO_SEND,
-    .window = SP_WINDOW_OPEN,
-    .sock_size = sizeof(struct sink),
-    .options = sink_options,
-    .option_count = 1,
-    .option_size = sizeof(sp_option),
-    .init = sink_init,
-    .ctx_open = sink_ctx_open,
-    .on_recv = sink_on_recv,
-    .overflow = SP_OVERFLOW_BLOCK,
-    .overflows = SP_OVERFLOW_BIT(SP_OVERFLOW_BLOCK) | SP_OVERFLOW_BIT(SP_OVERFLOW_DROP_OLD),
-};
+#define SINK_OPS                                                                                   \
+    .size = sizeof(sp_protocol_ops), .flags = SP_PROTO_NO_SEND, .window = SP_WINDOW_OPEN,          \
+    .sock_size = sizeof(struct sink), .options = sink_options, .option_count = 1,                  \
+    .option_size = sizeof(sp_option), .init = sink_init, .ctx_open = sink_ctx_open,                \
+    .on_recv = sink_on_recv, .overflow = SP_OVERFLOW_BLOCK,                                        \
+    .overflows = SP_OVERFLOW_BIT(SP_OVERFLOW_BLOCK) | SP_OVERFLOW_BIT(SP_OVERFLOW_DROP_OLD)
+
+static const sp_protocol_ops sink_ops = {SINK_OPS, .ids = sink_ids, .id_count = 2};
+static const sp_protocol_ops plain_sink_ops = {SINK_OPS, .ids = sink_ids + 1, .id_count = 1};
 
 static const sp_export fan_exports[] = {
     {SP_KIND_PROTOCOL, "fan", {.protocol = &fan_ops}},
     {SP_KIND_PROTOCOL, "sink", {.protocol = &sink_ops}},
+    {SP_KIND_PROTOCOL, "plain-fan", {.protocol = &plain_fan_ops}},
+    {SP_KIND_PROTOCOL, "plain-sink", {.protocol = &plain_sink_ops}},
 };
 
 static const sp_plugin fan_plugin = {
@@ -133,7 +121,7 @@ static const sp_plugin fan_plugin = {
     .licence = "MIT",
     .description = "fan-out, for tests",
     .exports = fan_exports,
-    .export_count = 2,
+    .export_count = 4,
     .export_size = sizeof(sp_export),
 };
 

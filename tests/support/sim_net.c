@@ -194,16 +194,18 @@ static int sim_handshake(void *self, unsigned ready, sp_handshake *hs)
     struct sim_pipe *pipe = self;
     struct sim_link *link = pipe->link;
 
+    uint16_t said = link->side[1 - pipe->me].ids.own;
+    bool fits = said != 0 && sp_handshake_choose(hs, said);
+
     (void)ready;
-    if (link->side[pipe->me].ids.own == 0) {
+    if (link->side[pipe->me].ids.own == 0 && (said != 0 || pipe->me == 0 || hs->pair_count <= 1)) {
         link->side[pipe->me].ids = hs->ids;
         sim_link_tell(link, 1 - pipe->me, SP_READY_IN);
     }
-    if (link->closed) {
+    if (link->closed && (said == 0 || fits)) {
         return -ECONNRESET;
     }
-    hs->peer = link->side[1 - pipe->me].ids.own;
-    return hs->peer == 0 ? SP_EAGAIN : hs->peer == hs->ids.peer ? SP_OK : SP_EPROTO;
+    return said == 0 ? SP_EAGAIN : fits ? SP_OK : SP_EPROTO;
 }
 
 /// Moves what is due to the receiver, and sets the timer for the rest.

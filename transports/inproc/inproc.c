@@ -234,6 +234,22 @@ static int inproc_accept(void *self, void *pipe, sp_pipe_ref *ref, sp_cause *cau
 
 /* ------------------------------------------------------------------ Pipes */
 
+/// This side says what it is. A listener with several pairs chooses when it knows what the other
+/// side said. True: only now. Under the link's lock.
+static bool inproc_say(const struct inproc_pipe *pipe, struct inproc_side *mine, uint16_t said,
+                       sp_handshake *hs)
+{
+    bool first = mine->ids.own == 0;
+
+    if (said != 0) {
+        (void)sp_handshake_choose(hs, said);
+    } else if (pipe->me == 1 && hs->pair_count > 1) {
+        return false;
+    }
+    mine->ids = hs->ids;
+    return first;
+}
+
 /// Each side says what it is; who comes second wakes the first.
 static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
 {
@@ -246,9 +262,8 @@ static int inproc_handshake(void *self, unsigned ready, sp_handshake *hs)
 
     (void)ready;
     (void)pthread_mutex_lock(&link->lock);
-    first = mine->ids.own == 0;
-    mine->ids = hs->ids;
     ids = other->ids;
+    first = inproc_say(pipe, mine, ids.own, hs);
     if (ids.own != 0 && mine->pipe != NULL && other->pipe != NULL) {
         pipe->peer = other->pipe;
         link->host->pipe_hold(pipe->peer);

@@ -214,16 +214,18 @@ static int edge_handshake(void *self, unsigned ready, sp_handshake *hs)
     struct edge_link *link = pipe->link;
     struct edge_side *mine = &link->side[pipe->me];
 
+    uint16_t said = link->side[1 - pipe->me].own;
+    bool fits = said != 0 && sp_handshake_choose(hs, said);
+
     (void)ready;
-    if (mine->own == 0) {
+    if (mine->own == 0 && (said != 0 || pipe->me == 0 || hs->pair_count <= 1)) {
         mine->own = hs->ids.own;
         edge_tell(link, 1 - pipe->me, SP_READY_IN | SP_READY_OUT);
     }
-    hs->peer = link->side[1 - pipe->me].own;
-    if (hs->peer == 0) {
+    if (said == 0) {
         return link->closed ? -ECONNRESET : SP_EAGAIN;
     }
-    return hs->peer == hs->ids.peer ? SP_OK : SP_EPROTO;
+    return fits ? SP_OK : SP_EPROTO;
 }
 
 /// Reads some of what is there, as a read with a small buffer does.
