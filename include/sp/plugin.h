@@ -509,7 +509,8 @@ struct sp_host {
     sp_overflow (*overflow)(const sp_sock_ref *sock);
     /// [actor] Queues a message for a pipe (`copy`: as pipe_send_copy does); when the queue is full
     /// the option "overflow" says what is dropped and counted (SP_OVERFLOW_BLOCK: the message; ask
-    /// for pipe_room first). Always takes `m`.
+    /// for pipe_room first). With SP_OVERFLOW_DROP_OLD that may be any message of its queue, also
+    /// one of pipe_send. A pipe that ends: SP_DISCARD_PEER_GONE. Always takes `m`.
     void (*pipe_offer)(sp_pipe_ref *pipe, sp_msg *m, bool copy);
     /// [actor] A copy of a received message, for one more context: it counts as received, too, and
     /// is to be delivered or discarded as that. NULL: no memory.

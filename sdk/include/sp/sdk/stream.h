@@ -87,8 +87,8 @@ int sp_stream_open(struct sp_stream *s, const sp_host *host, sp_pipe_ref *ref, i
 
 /// [io] The first part of the handshake slot; the transport adds the addresses. Checks that the
 /// connection is made (cause "connect" if it is not), sends the hello, receives and verifies the
-/// peer's; a listener with several pairs of numbers receives first. Keeps hs->recv_max; sets hs->peer, also when the peer is of the wrong type; credentials
-/// become -1.
+/// peer's; a listener with several pairs of numbers receives first. Keeps hs->recv_max; sets
+/// hs->peer, also when the peer is of the wrong type; credentials become -1.
 int sp_stream_handshake(struct sp_stream *s, sp_handshake *hs);
 
 /// [io, in the handshake] As soon as large messages go over this connection, the system's buffers
