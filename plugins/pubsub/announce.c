@@ -90,14 +90,23 @@ static void record_put(sp_msg *m, unsigned char kind, const unsigned char *bytes
     at[0] = kind;
     at[1] = (unsigned char)(n >> 8);
     at[2] = (unsigned char)n;
-    memcpy(at + RECORD_HEAD, bytes, n);
+    if (n > 0) {
+        memcpy(at + RECORD_HEAD, bytes, n);
+    }
     m->len += RECORD_HEAD + n;
+}
+
+static bool announce_pending(const struct announce_pipe *pipe)
+{
+    return pipe->first != NULL || pipe->mark != NULL || !pipe->complete;
 }
 
 /// As many records as fit into a message; at least one. NULL: no memory.
 static sp_msg *announce_batch(const struct announce *announce, struct announce_pipe *pipe)
 {
-    size_t first = RECORD_HEAD + (pipe->first != NULL ? pipe->first->len : pipe->mark->len);
+    size_t first = RECORD_HEAD + (pipe->first != NULL  ? pipe->first->len
+                                  : pipe->mark != NULL ? pipe->mark->len
+                                                       : 0);
     size_t cap = first > ANNOUNCE_SIZE ? first : ANNOUNCE_SIZE;
     sp_msg *m = announce->host->msg_new(cap);
 
@@ -117,6 +126,11 @@ static sp_msg *announce_batch(const struct announce *announce, struct announce_p
         record_put(m, RECORD_ADD, pipe->mark->bytes, pipe->mark->len);
         pipe->mark = pipe->mark->next;
     }
+    if (pipe->first == NULL && pipe->mark == NULL && !pipe->complete &&
+        m->len + RECORD_HEAD <= cap) {
+        record_put(m, RECORD_COMPLETE, NULL, 0);
+        pipe->complete = true;
+    }
     return m;
 }
 
@@ -124,7 +138,7 @@ void announce_flush(struct announce *announce, struct announce_pipe *pipe)
 {
     const sp_host *host = announce->host;
 
-    while ((pipe->first != NULL || pipe->mark != NULL) && host->pipe_room(pipe->ref) > 0) {
+    while (announce_pending(pipe) && host->pipe_room(pipe->ref) > 0) {
         sp_msg *m = announce_batch(announce, pipe);
 
         if (m == NULL || host->pipe_send_copy(pipe->ref, m) != SP_OK) {

@@ -20,6 +20,7 @@ struct announce_pipe {
     const struct topic *mark; ///< the first one that it was not told; NULL: it was told all
     struct announce_gone *first;
     struct announce_gone *last;
+    bool complete; ///< it was told that it knows all
 };
 
 /// All of a socket.

@@ -18,7 +18,8 @@
 /// What a SUB tells a PUB: records one behind the other, of a kind, a length and a prefix.
 #define RECORD_REMOVE 0
 #define RECORD_ADD 1
-#define RECORD_HEAD 3 // bytes: kind, length (big-endian, two)
+#define RECORD_COMPLETE 2 // no prefix: all that was wanted at first has been told
+#define RECORD_HEAD 3     // bytes: kind, length (big-endian, two)
 
 extern const sp_protocol_ops pub_ops;
 extern const sp_protocol_ops sub_ops;

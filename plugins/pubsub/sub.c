@@ -157,7 +157,7 @@ static void sub_raw_on_recv(void *self, sp_pipe_ref *ref, sp_batch *in)
     }
 }
 
-static const sp_id_pair sub_ids[] = {{SUB_ID, PUB_ID}};
+static const sp_id_pair sub_ids[] = {{SUB_FILTER_ID, PUB_FILTER_ID}, {SUB_ID, PUB_ID}};
 
 /// Raw sockets want everything, so nobody is to filter for them.
 static const sp_id_pair sub_raw_ids[] = {{SUB_ID, PUB_ID}};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// PUB/SUB: what is handed to whom, contexts, full queues, raw mode; with and without threads of
-/// the library.
+/// the library. The publishers send everything to everybody, so that a subscription holds at once;
+/// their filter is in pubsub_filter_test.c.
 #include "check.h"
 #include "rawsp.h"
 
@@ -39,6 +40,7 @@ static sp_socket publisher(const char *transport, char url[256])
 {
     sp_socket pub = check_open("pub");
 
+    check_ok(sp_set_int(pub.id, "pub:filter-max", 0));
     check_listen(pub, transport, url, NULL);
     return pub;
 }
@@ -528,6 +530,7 @@ static void stuck_open(struct stuck *s, const char *policy)
     s->pub = check_open("pub");
     s->sent = 0;
     check_ok(sp_set_str(s->pub.id, "overflow", policy));
+    check_ok(sp_set_int(s->pub.id, "pub:filter-max", 0));
     check_ok(sp_set_int(s->pub.id, "send-buffer", QUEUE));
     check_ok(sp_set_int(s->pub.id, "send-timeout", 50));
     check_listen(s->pub, "tcp", url, NULL);
@@ -679,6 +682,7 @@ static void raw_pub_sends_no_header(void **state)
         sp_msg *m = NULL;
 
         check_ok(sp_open_raw(&pub, "pub"));
+        check_ok(sp_set_int(pub.id, "pub:filter-max", 0));
         check_listen(pub, both[i], url, NULL);
         sub = join(pub, url, 1);
         subscribe(sub.id, "bo");
