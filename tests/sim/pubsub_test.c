@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/// PUB and SUB in simulation: publishers and subscribers, these with two contexts each, all of whom
-/// come and go, subscribe and unsubscribe. Nobody gets what he never subscribed to. In the end,
-/// when all is calm, everybody gets exactly what he wants, and nothing else is sent.
+/// PUB and SUB in simulation: publishers and subscribers, these with two contexts each or raw, all
+/// of whom come and go, subscribe and unsubscribe. Nobody gets what he never subscribed to. In the
+/// end, when all is calm, everybody gets exactly what he wants.
 #include "sim_world.h"
 
 #include <string.h>
@@ -131,7 +131,7 @@ static void pubsub_act(struct sim_node *n)
         (void)publish(n, (int)sim_pick(TOPICS));
         return;
     }
-    switch (sim_pick(16)) {
+    switch (n->raw ? 4 : sim_pick(16)) {
     case 0:
         toggle_ctx(n);
         break;
@@ -156,7 +156,12 @@ static void pubsub_opened(struct sim_node *n)
     }
     memset(&listeners[n->index], 0, sizeof(listeners[0]));
     SIM_CHECK(sp_set_int(n->s.id, "sub:prefnew", (int)sim_pick(2)) == SP_OK);
-    toggle(n, 0, sim_pick(TOPICS));
+    if (n->raw) { // It has no topics: as if it wanted "".
+        listeners[n->index].wants[0][0] = true;
+        listeners[n->index].ever[0][0] = true;
+    } else {
+        toggle(n, 0, sim_pick(TOPICS));
+    }
 }
 
 /* ------------------------------------------------------------------ In the end */
@@ -212,7 +217,7 @@ static void run_pubsub(uint64_t seed)
         (void)sim_node_add(&w, "pub", (int)i, 0);
     }
     for (unsigned i = 0; i < subs; i++) {
-        (void)sim_node_add(&w, "sub", -1, (1U << pubs) - 1);
+        sim_node_add(&w, "sub", -1, (1U << pubs) - 1)->raw = sim_pick(4) == 0;
     }
     sim_world_run(&w);
     everybody_gets_what_he_wants(&w);
