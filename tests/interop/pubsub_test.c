@@ -49,7 +49,11 @@ static int nng_other_open(bool pub, bool raw)
     int err = pub ? (raw ? nng_pub0_open_raw(&s) : nng_pub0_open(&s))
                   : (raw ? nng_sub0_open_raw(&s) : nng_sub0_open(&s));
 
-    return err == 0 && (pub || nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, 0) == 0) ? (int)s.id : -1;
+    // What a full queue of nng has no room for is dropped: raw, its default is one message.
+    return err == 0 && (pub || (nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, 0) == 0 &&
+                                nng_socket_set_int(s, NNG_OPT_RECVBUF, 64) == 0))
+               ? (int)s.id
+               : -1;
 }
 
 static int nng_other_subscribe(int s, const char *topic)
