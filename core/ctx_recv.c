@@ -96,6 +96,16 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m)
     return m->header_in > 0 ? rx_accept_any(c, m, cost, 0) : rx_accept(c, m, in, cost);
 }
 
+/// For the end of this visit.
+static void rx_excess(struct sp__ctx *c)
+{
+    if (!c->excess) {
+        c->excess = true;
+        c->excess_next = c->sock->excesses;
+        c->sock->excesses = c;
+    }
+}
+
 void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m)
 {
     int64_t cap = sp__option(&c->sock->opt.recv_buffer);
@@ -105,7 +115,7 @@ void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m)
     // Acquire: as in sp__ctx_deliver.
     if ((int64_t)(atomic_load_explicit(&c->rx_in, memory_order_relaxed) -
                   atomic_load_explicit(&c->rx_out, memory_order_acquire)) > (cap > 0 ? cap : 1)) {
-        c->excess = true;
+        rx_excess(c);
     }
 }
 
@@ -138,15 +148,18 @@ void sp__ctx_fail(struct sp__ctx *c, int err)
     rx_delivered(c, m);
 }
 
-/// Puts a list, newest first, in front of a batch, oldest first.
-static SP__APART void rx_turn_into(sp_batch *b, struct sp__node *list)
+/// Puts a list, newest first, behind a batch, oldest first.
+static SP__APART void rx_join_turned(sp_batch *b, struct sp__node *list)
 {
+    sp_batch turned = {NULL, NULL, 0};
+
     while (list != NULL) {
         struct sp__node *next = list->next;
 
-        sp_batch_unpop(b, (sp_msg *)list);
+        sp_batch_unpop(&turned, (sp_msg *)list);
         list = next;
     }
+    sp_batch_join(b, &turned);
 }
 
 bool sp__ctx_pull(struct sp__ctx *c)
@@ -163,10 +176,7 @@ bool sp__ctx_pull(struct sp__ctx *c)
     if (list->next == NULL && c->local.head == NULL) {
         c->local = (sp_batch){(sp_msg *)list, (sp_msg *)list, 1};
     } else {
-        sp_batch more = {NULL, NULL, 0};
-
-        rx_turn_into(&more, list);
-        sp_batch_join(&c->local, &more);
+        rx_join_turned(&c->local, list);
     }
     SP__TRACE(D19, c, c->local.n);
     return true;

@@ -324,6 +324,17 @@ static SP__APART void sock_settle_end(struct sp__sock *s)
     }
 }
 
+/// What contexts hold too much goes.
+static SP__APART void sock_evict(struct sp__sock *s)
+{
+    while (s->excesses != NULL) {
+        struct sp__ctx *c = s->excesses;
+
+        s->excesses = c->excess_next;
+        sp__ctx_evict(c);
+    }
+}
+
 void sp__sock_settle(struct sp__sock *s)
 {
     if (s->settling) {
@@ -341,9 +352,9 @@ void sp__sock_settle(struct sp__sock *s)
 
         s->publishes = c->publish_next;
         sp__ctx_publish(c);
-        if (c->excess) {
-            sp__ctx_evict(c);
-        }
+    }
+    if (s->excesses != NULL) {
+        sock_evict(s);
     }
     atomic_store_explicit(&s->pending_depth, s->pending, memory_order_relaxed);
     s->settling = false;

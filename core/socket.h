@@ -85,6 +85,7 @@ struct sp__ctx {
     bool offering;      ///< in the socket's list of those with something in `pending`
     struct sp__ctx *offer_next;
     struct sp__ctx *publish_next; ///< of those with something in `delivered`
+    struct sp__ctx *excess_next;  ///< of those with `excess`
     struct sp__ctx *next;         ///< of the socket; written under sock->lock
 
     // From the actor to receivers: NULL, the mark RX_WAITING, or a list, newest first (as an
@@ -535,6 +536,7 @@ struct sp__sock {
     struct sp__ctx *offers_last; ///< of these; if there are any
     size_t pending;              ///< messages in `pending` of all contexts
     struct sp__ctx *publishes;   ///< … in `delivered`
+    struct sp__ctx *excesses;    ///< … with more than they hold
     int64_t window;              ///< credit that each context was given (SP_WINDOW_OPEN)
     struct sp__event window_ev;  ///< "send-buffer" was set
     bool last_offer;             ///< what a gone pipe left is offered, beyond the queue's size
