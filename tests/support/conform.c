@@ -8,14 +8,14 @@
 
 const struct conform_pattern conform_patterns[] = {
     {"pair", "pair", "pair", CONFORM_SINGLE},
-    {"pair1", "pair1", "pair1", CONFORM_SINGLE},
-    {"reqrep", "req", "rep", CONFORM_ASKS | CONFORM_BALANCE | CONFORM_GATHERS},
+    {"pair1", "pair1", "pair1", CONFORM_SINGLE | CONFORM_HOPS},
+    {"reqrep", "req", "rep", CONFORM_ASKS | CONFORM_BALANCE | CONFORM_GATHERS | CONFORM_HOPS},
     {"pipeline", "push", "pull", CONFORM_ONE_WAY | CONFORM_BALANCE | CONFORM_GATHERS},
     {"bus", "bus", "bus", CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS},
     {"pubsub", "pub", "sub",
      CONFORM_ONE_WAY | CONFORM_FAN_OUT | CONFORM_TOPICS | CONFORM_DROPS | CONFORM_GATHERS},
     {"survey", "surveyor", "respondent",
-     CONFORM_ASKS | CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS},
+     CONFORM_ASKS | CONFORM_FAN_OUT | CONFORM_DROPS | CONFORM_GATHERS | CONFORM_HOPS},
 };
 const unsigned conform_pattern_count = sizeof(conform_patterns) / sizeof(conform_patterns[0]);
 

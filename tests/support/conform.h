@@ -17,6 +17,8 @@
 #define CONFORM_BALANCE 64U  ///< one receiver gets each message
 #define CONFORM_GATHERS 128U ///< the receiver may have several senders
 
+#define CONFORM_HOPS 256U ///< messages count their hops, "ttl-max" limits them
+
 struct conform_pattern {
     const char *name;
     const char *sender;
