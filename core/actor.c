@@ -12,6 +12,7 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->user_code = user_code;
     a->dedicated = false;
     a->hand = NULL;
+    atomic_init(&a->slot, SP__SLOT_NONE);
     SP__TRACE(A0, a, owner);
 }
 

@@ -18,6 +18,7 @@
 #define SP_CORE_ACTOR_H
 
 #include "object.h"
+#include "slot.h"
 
 #include <sp/plugin.h>
 
@@ -43,7 +44,15 @@ struct sp__actor {
     struct sp__node *hand;    ///< the owner's: what it was taken over with, oldest first
     bool user_code;           ///< calls the user: runs on workers only, never in place
     bool dedicated;           ///< … on a thread of its own (app_thread.c); the owner's
+    atomic_uchar slot;        ///< enum sp__slot: what it called last
 };
+
+/// The actor is about to call a function that is not the core's. The owner's. Relaxed: who finds it
+/// there much later sees it.
+static inline void sp__slot(struct sp__actor *a, enum sp__slot slot)
+{
+    atomic_store_explicit(&a->slot, (unsigned char)slot, memory_order_relaxed);
+}
 
 #define SP__IDLE ((struct sp__node *)1)
 

@@ -57,12 +57,17 @@ struct sp__app *sp__app_self(void)
     return t != NULL ? t->app : NULL;
 }
 
-void sp__app_call_begin(struct sp__app *app)
+void sp__app_call_begin(struct sp__app *app, enum sp__slot slot)
 {
+    struct sp__thread *t = sp__self();
+
+    sp__slot(&app->run, slot);
     if (app->own != NULL) {
         sp__run_here(true); // It may block: nothing is left lying here.
+    } else {
+        sp__runs(t, &app->run); // Each call has its time, however many a visit makes.
     }
-    sp__self()->app = app;
+    t->app = app;
 }
 
 void sp__app_call_end(void)
@@ -80,7 +85,7 @@ static int app_init(struct sp__app *app)
     int rc = SP_OK;
 
     if (app->ops.init != NULL) {
-        sp__app_call_begin(app);
+        sp__app_call_begin(app, SP__SLOT_INIT);
         rc = app->ops.init(app_handle(app), app->state);
         sp__app_call_end();
     }
@@ -90,7 +95,7 @@ static int app_init(struct sp__app *app)
 static void app_fini(struct sp__app *app)
 {
     if (app->ops.fini != NULL) {
-        sp__app_call_begin(app);
+        sp__app_call_begin(app, SP__SLOT_FINI);
         app->ops.fini(app_handle(app), app->state);
         sp__app_call_end();
     }
@@ -216,7 +221,7 @@ void sp__app_offer(struct sp__app *app, unsigned number, sp_batch *batch)
     size_t taken;
     int rc;
 
-    sp__app_call_begin(app);
+    sp__app_call_begin(app, SP__SLOT_ON_MESSAGE);
     rc = app->ops.on_message(app_handle(app), app->state, number, batch);
     sp__app_call_end();
     if (rc < 0 && batch->n == before) {
@@ -296,7 +301,7 @@ static void app_on_again(struct sp__event *ev)
 
     SP__TRACE(O15, app, room_came);
     if (room_came && app->up == SP__APP_UP && app->ops.on_writable != NULL) {
-        sp__app_call_begin(app);
+        sp__app_call_begin(app, SP__SLOT_ON_WRITABLE);
         app->ops.on_writable(app_handle(app), app->state, SP_PORT_NONE);
         sp__app_call_end();
     }

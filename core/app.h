@@ -111,7 +111,7 @@ int sp__app_enter(sp_actor a, struct sp__app **app);
 struct sp__app *sp__app_self(void);
 
 /// Around the user's functions. [the actor]
-void sp__app_call_begin(struct sp__app *app);
+void sp__app_call_begin(struct sp__app *app, enum sp__slot slot);
 void sp__app_call_end(void);
 /// Offers a batch, with the failure and the counting that may follow.
 void sp__app_offer(struct sp__app *app, unsigned number, sp_batch *batch);

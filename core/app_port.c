@@ -163,7 +163,7 @@ static void port_on_writable(struct sp__event *ev)
 
     p->tx_waits = false;
     if (app->up == SP__APP_UP && app->ops.on_writable != NULL) {
-        sp__app_call_begin(app);
+        sp__app_call_begin(app, SP__SLOT_ON_WRITABLE);
         app->ops.on_writable((sp_actor){app->obj.id}, app->state, p->number);
         sp__app_call_end();
     }

@@ -17,7 +17,7 @@ static void app_on_time(struct sp__timer *t)
     timer->used = atomic_load_explicit(&t->live, memory_order_relaxed); // It was armed again.
     (void)pthread_mutex_unlock(&app->lock);
     if (app->up == SP__APP_UP && app->ops.on_timer != NULL) {
-        sp__app_call_begin(app);
+        sp__app_call_begin(app, SP__SLOT_ON_TIMER);
         app->ops.on_timer((sp_actor){app->obj.id}, app->state, cookie);
         sp__app_call_end();
     }

@@ -39,6 +39,7 @@ static const struct config_int config_ints[] = {
     {"threads", offsetof(struct sp_config, threads), -1, -1, 1024, false},
     {"thread-stack", offsetof(struct sp_config, thread_stack), 0, 0, INT64_C(1) << 30, false},
     {"spin-time", offsetof(struct sp_config, spin_time), -1, -1, 1000000, false},
+    {"watchdog-time", offsetof(struct sp_config, watchdog_time), 1000, 0, 3600000, false},
     {"memory-max", offsetof(struct sp_config, memory_max), 0, 0, INT64_MAX, false},
     {"log-level", offsetof(struct sp_config, log_level), SP_LOG_WARN, SP_LOG_ERROR, SP_LOG_DEBUG,
      false},

@@ -10,6 +10,7 @@ struct sp_config {
     int64_t threads;       ///< -1: min(cores, 4); 0: the application drives
     int64_t thread_stack;  ///< bytes; 0: the system's default
     int64_t spin_time;     ///< µs; -1: adaptive
+    int64_t watchdog_time; ///< ms that a callback may take before it is named; 0: any time
     int64_t memory_max;    ///< bytes of message memory; 0: no limit
     int64_t log_level;     ///< enum sp_log_level
     int64_t seed;          ///< 0: from the system

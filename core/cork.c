@@ -100,11 +100,13 @@ static void cork_run(struct sp__thread *t)
     t->here = true;
     for (int i = 0; a != NULL && t->run_head == NULL && i < CORK_HERE; i++) {
         t->run_next = NULL;
+        sp__runs(t, a);
         if (sp__actor_run(a)) {
             cork_later(t, a);
         }
         a = t->run_next;
     }
+    sp__runs(t, NULL);
     t->here = false;
     t->running = false;
     if (t->armed || t->run_next != NULL || t->run_head != NULL) {

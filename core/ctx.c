@@ -132,6 +132,7 @@ void sp__ctx_end(struct sp__ctx *c)
     ctx_unoffer(c);
     if (c->joined) {
         c->joined = false;
+        sp__slot(&c->sock->actor, SP__SLOT_CTX_CLOSE);
         c->sock->ops->ctx_close(c->sock->ref.state, &c->ref);
     }
 }

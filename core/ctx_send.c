@@ -628,6 +628,7 @@ static SP__APART int64_t offer_for_credit(struct sp__ctx *c)
     for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
         before += sp__msg(m)->cost;
     }
+    sp__slot(&c->sock->actor, SP__SLOT_ON_SEND);
     c->sock->ops->on_send(c->sock->ref.state, &c->ref, &c->pending);
     for (sp_msg *m = c->pending.head; m != NULL; m = m->next) {
         before -= sp__msg(m)->cost;
@@ -646,6 +647,7 @@ void sp__ctx_offer(struct sp__ctx *c)
     }
     if (s->ops->window == SP_WINDOW_PIPES) {
         // The credit comes back when they are written or discarded.
+        sp__slot(&s->actor, SP__SLOT_ON_SEND);
         s->ops->on_send(s->ref.state, &c->ref, &c->pending);
     } else {
         credit = offer_for_credit(c);

@@ -193,7 +193,9 @@ static void dial_pair(struct sp__ep *ep)
     int rc = p != NULL ? SP_OK : SP_ENOMEM;
 
     if (rc == SP_OK) {
+        sp__transport_begin(ep->sock, &ep->transport->ops, SP__SLOT_DIAL);
         rc = ep->transport->ops.dial(ep->ref.state, p->ref.tran, &p->ref, &cause);
+        sp__transport_end(ep->sock);
     }
     if (rc < 0) {
         if (p != NULL) {
@@ -293,8 +295,12 @@ static void accept_now(struct sp__ep *ep)
     for (int i = 0; i < ACCEPT_BURST; i++) {
         struct sp__pipe *p = sp__pipe_new(ep);
         sp_cause cause = {{0}};
-        int rc = p != NULL ? ep->transport->ops.accept(ep->ref.state, p->ref.tran, &p->ref, &cause)
-                           : SP_ENOMEM;
+        int rc;
+
+        sp__transport_begin(ep->sock, &ep->transport->ops, SP__SLOT_ACCEPT);
+        rc = p != NULL ? ep->transport->ops.accept(ep->ref.state, p->ref.tran, &p->ref, &cause)
+                       : SP_ENOMEM;
+        sp__transport_end(ep->sock);
 
         if (rc < 0) {
             if (p != NULL) {
@@ -402,6 +408,13 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
     }
 }
 
+static void ep_shut(struct sp__ep *ep)
+{
+    sp__transport_begin(ep->sock, &ep->transport->ops, SP__SLOT_EP_CLOSE);
+    ep->transport->ops.ep_close(ep->ref.state);
+    sp__transport_end(ep->sock);
+}
+
 void sp__ep_linger(struct sp__ep *ep)
 {
     if (ep->dialer) {
@@ -410,7 +423,7 @@ void sp__ep_linger(struct sp__ep *ep)
     } else {
         sp__timer_cancel(&ep->timer);
         sp__watch_close(&sp__listening(ep)->watch);
-        ep->transport->ops.ep_close(ep->ref.state);
+        ep_shut(ep);
     }
 }
 
@@ -427,7 +440,7 @@ void sp__ep_close_now(struct sp__ep *ep)
     if (sp__listening(ep) != NULL) {
         sp__watch_close(&sp__listening(ep)->watch);
     }
-    ep->transport->ops.ep_close(ep->ref.state);
+    ep_shut(ep);
     ep_settle(ep, SP_ECLOSED, "the socket was closed");
     for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
         if (p->ep == ep) {
@@ -718,7 +731,9 @@ static int listen_now(struct sp__sock *s, void *arg)
         return SP_ECLOSED;
     }
     (void)snprintf(bound.url, sizeof(bound.url), "%s", ep->url);
+    sp__transport_begin(s, &ep->transport->ops, SP__SLOT_LISTEN);
     rc = ep->transport->ops.listen(ep->ref.state, &bound, &args->cause);
+    sp__transport_end(s);
     if (rc < 0) {
         sp__watch_close(&sp__listening(ep)->watch);
         return rc;

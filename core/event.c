@@ -11,10 +11,12 @@ static void user_call(struct sp__sock *s, struct sp__pipe *p, sp_pipe_event ev, 
 {
     sp_socket sock = {s->obj.id};
     sp_pipe pipe = {p->obj.id};
+    struct sp__thread *t = sp__self();
     int rc = 0;
 
     if (s->on_pipe != NULL) {
-        atomic_store_explicit(&s->calling, sp__self(), memory_order_relaxed);
+        sp__runs(t, &s->user); // Each call has its time.
+        atomic_store_explicit(&s->calling, t, memory_order_relaxed);
         rc = s->on_pipe(sock, pipe, ev, s->on_pipe_arg);
         atomic_store_explicit(&s->calling, NULL, memory_order_relaxed);
     }

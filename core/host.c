@@ -148,8 +148,11 @@ static void host_timer_fire(struct sp__timer *t)
     sp_timer_ref *ref = SP__CONTAINER(t, sp_timer_ref, timer);
 
     if (ref->ep != NULL) {
+        sp__transport_begin(ref->sock, &ref->ep->transport->ops, SP__SLOT_ON_TIMER);
         ref->ep->transport->ops.on_timer(ref->ep->ref.state, ref->cookie);
+        sp__transport_end(ref->sock);
     } else if (ref->sock->state < SP__SOCK_ENDING) {
+        sp__slot(&ref->sock->actor, SP__SLOT_ON_TIMER);
         ref->sock->ops->on_timer(ref->sock->ref.state, ref->cookie);
     }
     sp__sock_settle(ref->sock);

@@ -126,6 +126,7 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
     bool ends = false;
 
     (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__worker_unhold(t);
     SP__TRACE(A14, t, sp__sched.head);
     if (sp__sched.head != NULL || sp__sched.stop) {
         (void)pthread_mutex_unlock(&sp__sched.lock);
@@ -159,8 +160,10 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
             sp__local_run(t);
         }
         (void)pthread_mutex_lock(&sp__sched.lock);
-        sp__sched.guard = NULL;
-        SP__TRACE(B31, t, 0);
+        if (sp__sched.guard == t) { // Else it ran something that did not return for long.
+            sp__sched.guard = NULL;
+            SP__TRACE(B31, t, 0);
+        }
         (void)pthread_mutex_unlock(&sp__sched.lock);
     }
     return !ends;

@@ -71,6 +71,16 @@ static bool object_in_use(const struct sp__object *obj)
     return false;
 }
 
+void sp__retire_pause(void)
+{
+    (void)pthread_mutex_lock(&retired.lock);
+}
+
+void sp__retire_resume(void)
+{
+    (void)pthread_mutex_unlock(&retired.lock);
+}
+
 void sp__reclaim(void)
 {
     struct sp__object *todo;

@@ -94,6 +94,11 @@ void sp__leave(void);
 /// NULL: it is not valid. Async-signal-safe.
 struct sp__object *sp__handle_peek(uint64_t id);
 
+/// Between the two nothing is retired: an object that was seen in use after the first one can be
+/// held before the second, which must come soon.
+void sp__retire_pause(void);
+void sp__retire_resume(void);
+
 /// Destroys what is retired and free of hazards.
 void sp__reclaim(void);
 /// How many objects are not destroyed yet, but for those of SP__KIND_NONE.

@@ -494,6 +494,7 @@ static int set_bytes_now(struct sp__sock *s, void *arg)
     int rc = SP_ECLOSED;
 
     if (s->state < SP__SOCK_ENDING && a->ctx->joined) {
+        sp__slot(&s->actor, SP__SLOT_ON_OPTION);
         rc = s->ops->on_option(s->ref.state, &a->ctx->ref, a->name, a->p, a->n);
         sp__sock_settle(s);
     }

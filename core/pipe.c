@@ -71,6 +71,7 @@ static void pipe_join(struct sp__pipe *p)
     // Release: who sees it up (sp_peers, sp_stats) sees its handle and addresses.
     atomic_store_explicit(&p->state, SP__PIPE_UP, memory_order_release);
     p->added = true; // The protocol may use it at once.
+    sp__slot(&s->actor, SP__SLOT_PIPE_ADD);
     rc = s->ops->pipe_add(s->ref.state, &p->ref);
     if (rc < 0) {
         p->added = false;
@@ -139,7 +140,9 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
     }
     p->err = err;
     atomic_store_explicit(&p->state, SP__PIPE_ENDING, memory_order_relaxed);
+    sp__transport_begin(p->sock, p->ops, SP__SLOT_PIPE_CLOSE);
     p->ops->pipe_close(p->ref.tran);
+    sp__transport_end(p->sock);
     sp__pipe_cmd_rx(p, SP__RX_END);
     SP__TRACE(H2, p, 0);
     sp__pipe_end_output(p);
@@ -179,6 +182,7 @@ static void pipe_gone(struct sp__pipe *p)
     bool was_up = p->added;
 
     if (was_up) {
+        sp__slot(&s->actor, SP__SLOT_PIPE_DEL);
         s->ops->pipe_del(s->ref.state, &p->ref);
         if (atomic_fetch_sub_explicit(&s->peers, 1, memory_order_relaxed) == 1 &&
             s->ops->window == SP_WINDOW_PEER) {
@@ -217,6 +221,7 @@ static void pipe_try_gone(struct sp__pipe *p)
     if (p->held.head != NULL && p->added && p->sock->state < SP__SOCK_ENDING) {
         // The peer is gone, not what it sent: the receivers' queue takes it beyond its size.
         p->sock->last_offer = true;
+        sp__slot(&p->sock->actor, SP__SLOT_ON_RECV);
         p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
         p->sock->last_offer = false;
     }
@@ -272,6 +277,7 @@ static SP__APART void pipe_left(struct sp__pipe *p)
 /// Offers what is held, which costs `before`, to a protocol that knows the pipe.
 static inline void pipe_offer(struct sp__pipe *p, int64_t before)
 {
+    sp__slot(&p->sock->actor, SP__SLOT_ON_RECV);
     p->sock->ops->on_recv(p->sock->ref.state, &p->ref, &p->held);
     p->rx_owed += before;
     if (p->held.head != NULL) {
@@ -411,6 +417,7 @@ static void pipe_written(struct sp__pipe *p)
     if (s->ops->window == SP_WINDOW_PIPES) {
         sp__ctx_grant(&s->ctx, done);
     }
+    sp__slot(&s->actor, SP__SLOT_ON_WRITABLE);
     s->ops->on_writable(s->ref.state, &p->ref);
     s->tx_again = true;
 }

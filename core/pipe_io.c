@@ -373,7 +373,9 @@ static SP__APART int tx_submit_again(struct sp__pipe *p)
     SP__TRACE(I7, p, p->txq.n);
     tx_quiet(p, false);
     SP__TRACE(H11, p, p->txq.n);
+    sp__slot(&p->tx, SP__SLOT_SUBMIT); // That may be in a function of the protocol's.
     rc = p->ops->submit(p->ref.tran, &p->txq);
+    sp__slot(&p->tx, SP__SLOT_NONE);
     SP__TRACE(H15, p, p->txq.n);
     return rc;
 }
@@ -452,7 +454,9 @@ static void tx_submit(struct sp__pipe *p)
         return;
     }
     SP__TRACE(H11, p, p->txq.n);
+    sp__slot(&p->tx, SP__SLOT_SUBMIT); // That may be in a function of the protocol's.
     rc = p->ops->submit(p->ref.tran, &p->txq);
+    sp__slot(&p->tx, SP__SLOT_NONE);
     SP__TRACE(H15, p, p->txq.n);
     tx_submitted(p, rc, n, cost, bytes);
 }
@@ -572,7 +576,9 @@ SP__APART int sp__pipe_output_one(struct sp__pipe *p, sp_msg *m)
     }
     SP__TRACE(H7, p, 1);
     SP__TRACE(H11, p, 1);
+    sp__slot(&p->tx, SP__SLOT_SUBMIT);
     rc = p->ops->submit(p->ref.tran, &one);
+    sp__slot(&p->tx, SP__SLOT_NONE);
     SP__TRACE(H15, p, one.n);
     if (rc != SP_OK) {
         tx_left_one(p, rc, &one);

@@ -46,6 +46,9 @@ static int poller_sleep(struct sp__thread *t, struct sp__ready *ready, int64_t d
 /// A helper gives up polling: there is a guard, or one is made. Under the lock, which it gives up.
 static void poller_helped(void)
 {
+    if (!atomic_load_explicit(&sp__sched.stirred, memory_order_relaxed)) {
+        (void)sp__watchdog_wake_locked(); // It runs in place what it found.
+    }
     sp__sched.helped = true;
     SP__TRACE(C25, sp__sched.guard, sp__sched.head);
     if (sp__sched.guard == NULL || sp__sched.head != NULL) {

@@ -228,10 +228,12 @@ void sp__schedule(struct sp__actor *a)
 /// Runs an actor; one that is not idle afterwards goes to the tail.
 static void sched_run(struct sp__thread *t, struct sp__actor *a)
 {
+    sp__runs(t, a);
     if (sp__actor_run(a)) {
         SP__TRACE(A16, a, 0);
         local_push(t, a);
     }
+    sp__runs(t, NULL);
 }
 
 void sp__local_run(struct sp__thread *t)
@@ -282,7 +284,7 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
 {
     local_leave(t);
     SP__TRACE(B8, a, 0);
-    if (!sp__worker_cover() && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
+    if (!sp__worker_cover(t) && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
         SP__TRACE(K22, t, 0);
         sp__guard_look(true); // Nobody would: see sp__guard_corks.
         sp__local_run(t);
@@ -295,7 +297,7 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
         local_leave(t);
         a = i < USER_BUDGET ? shared_take_user() : NULL;
     }
-    sp__worker_uncover();
+    sp__worker_uncover(t);
 }
 
 void sp__run_here(bool in_place)
@@ -358,6 +360,9 @@ enum sp__turn sp__sched_turn(struct sp__thread *t, int64_t deadline)
         // must look at its condition before it sleeps.
         return fair || sp__idle(t, deadline) ? SP__TURN_IDLE : SP__TURN_END;
     }
+    if (t->worker) {
+        sp__watchdog_stir();
+    }
     if (a->user_code) {
         sched_run_user(t, a);
     } else {
@@ -370,6 +375,9 @@ void sp__sched_stats(struct sp__sched_stats *out)
 {
     (void)pthread_mutex_lock(&sp__sched.lock);
     out->threads = (unsigned)sp__sched.count;
+    out->held = (unsigned)sp__sched.held;
+    out->stuck = sp__sched.stuck;
+    out->spares = sp__sched.spares;
     (void)pthread_mutex_unlock(&sp__sched.lock);
     out->wakes = atomic_load_explicit(&sp__sched.wakes, memory_order_relaxed);
     out->turns = atomic_load_explicit(&sp__sched.turns, memory_order_relaxed);

@@ -55,6 +55,9 @@ struct sp__sched_stats {
     unsigned threads;
     uint64_t wakes;
     uint64_t turns;
+    uint64_t stuck;
+    unsigned held;
+    uint64_t spares;
 };
 void sp__sched_stats(struct sp__sched_stats *out);
 

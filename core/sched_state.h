@@ -3,11 +3,12 @@
 /// how they call each other. The lock guards only scheduling, never the running of an actor.
 ///
 ///     sched.c   run queues, and who runs what is in them: sp__schedule, sp__run_here, turns
-///     worker.c  lives of workers: start, covering for one in the user's code, end
+///     worker.c  lives of workers: start, covering for one in the user's code, spares, end
 ///     idle.c    a thread with nothing to run: it polls, sleeps, guards, or retires
 ///     poller.c  the role of the poller: who has it, its sleep, what it reports
 ///     helper.c  application threads that wait: they poll, look, or drive ("threads" = 0)
 ///     watch.c   descriptors in the readiness set
+///     watchdog.c  a thread that looks for callbacks that do not return
 ///
 /// "Under the lock" is a call with sp__sched.lock held; all others are without it.
 #ifndef SP_CORE_SCHED_STATE_H
@@ -51,10 +52,17 @@ struct sp__sched {
     struct sp__thread *guard; ///< sleeps in the poller or on the idle list, but not for long [idle]
     atomic_bool corks;        ///< the guard looks after corks too [idle]
 
-    int in_user;    ///< workers in the user's code [worker]
-    bool stop;      ///< the end of all workers [worker]
-    atomic_int max; ///< workers; 0: the application drives [worker]
-    int count;      ///< workers that live [worker]
+    int in_user;     ///< workers in the user's code, or else held [worker]
+    int held;        ///< workers in a callback that does not return, says the watchdog [worker]
+    bool stop;       ///< the end of all workers [worker]
+    atomic_int max;  ///< workers that are not held; 0: the application drives [worker]
+    int count;       ///< workers that live [worker]
+    uint64_t spares; ///< were started beyond `max` [worker]
+    uint64_t stuck;  ///< callbacks that did not return in time [worker]
+
+    /// The watchdog is there, and does not leave before this was false for a while. Written under
+    /// the lock [watchdog]
+    atomic_bool stirred;
 
     atomic_uint watches;       ///< open [watch]
     struct sp__watch *zombies; ///< closed while somebody polled [watch]; taken by [poller]
@@ -106,9 +114,19 @@ bool sp__worker_start(void);
 /// A worker will be busy for an unknown time: somebody else shall poll, look after corks, and take
 /// what waits in the shared queue, for which this worker may have been the one that was woken.
 /// False: there is nobody.
-bool sp__worker_cover(void);
+bool sp__worker_cover(struct sp__thread *t);
 /// It is back.
-void sp__worker_uncover(void);
+void sp__worker_uncover(struct sp__thread *t);
+/// A thread is in a callback that does not return, `seen` being its `runs`. If it is a worker, it
+/// counts no more as one of `max`, and somebody takes over what it leaves. Returns what came of it.
+enum sp__hold { SP__HOLD_NOT, SP__HOLD_COVERED, SP__HOLD_NOBODY };
+enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_code);
+/// The calling worker's callback returned after all: it counts again; under the lock.
+void sp__worker_unhold(struct sp__thread *t);
+/// The same, for all workers, whatever they do now; under the lock.
+void sp__workers_unhold(void);
+/// Whether all workers sleep, or poll; under the lock.
+bool sp__workers_asleep(void);
 /// A worker that is not the last ends: its thread only returns any more. Under the lock.
 void sp__worker_retire(struct sp__thread *t);
 
@@ -145,6 +163,25 @@ void sp__poller_poll(struct sp__thread *t, int64_t deadline);
 void sp__poller_report(struct sp__thread *t, const struct sp__ready *ready, int n);
 /// A look at the poller without waiting, if nobody else has it.
 void sp__poller_glance(struct sp__thread *t);
+
+/* ------------------------------------------------------------------ watchdog.c */
+
+/// Starts and ends the watchdog, with the runtime.
+void sp__watchdog_begin(int64_t time_ms);
+void sp__watchdog_end(void);
+/// Joins the watchdog's thread, if it has ended; under the lock.
+void sp__watchdog_reap(void);
+/// Behind sp__watchdog_stir; the second one under the lock: negative if it cannot be started.
+void sp__watchdog_wake(void);
+int sp__watchdog_wake_locked(void);
+
+/// A worker is about to run something: the watchdog shall be there.
+static inline void sp__watchdog_stir(void)
+{
+    if (!atomic_load_explicit(&sp__sched.stirred, memory_order_relaxed)) {
+        sp__watchdog_wake();
+    }
+}
 
 /* ------------------------------------------------------------------ watch.c */
 

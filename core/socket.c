@@ -252,6 +252,7 @@ static void sock_end(struct sp__sock *s)
 {
     sp__timer_cancel(&s->linger);
     s->state = SP__SOCK_ENDING;
+    sp__slot(&s->actor, SP__SLOT_STOP);
     s->ops->stop(s->ref.state);
     for (struct sp__ep *ep = sock_first_ep(s, true); ep != NULL; ep = sock_first_ep(s, true)) {
         sp__ep_close_now(ep);

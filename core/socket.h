@@ -521,6 +521,8 @@ struct sp__sock {
     struct sp__sock_options opt; ///< single fields, relaxed
     struct sp__actor actor;
     struct sp__actor user;
+    _Atomic(const sp_transport_ops *) in_transport; ///< whose function `actor` is in; NULL: none
+    atomic_uchar in_slot;                           ///< … and in which: enum sp__slot
     struct sp__ctx ctx; ///< the socket's own; the others are in its list
 
     // The socket's actor.
@@ -593,6 +595,19 @@ struct sp__sock {
     sp__counter rx_msgs;
     sp__counter rx_bytes;
 };
+
+/// Around a call of a transport's function by the socket's actor, which may be in a function of the
+/// protocol meanwhile. Relaxed: as sp__slot.
+static inline void sp__transport_begin(struct sp__sock *s, const sp_transport_ops *ops,
+                                       enum sp__slot slot)
+{
+    atomic_store_explicit(&s->in_slot, (unsigned char)slot, memory_order_relaxed);
+    atomic_store_explicit(&s->in_transport, ops, memory_order_relaxed);
+}
+static inline void sp__transport_end(struct sp__sock *s)
+{
+    atomic_store_explicit(&s->in_transport, NULL, memory_order_relaxed);
+}
 
 int sp__sock_open(sp_socket *out, const char *protocol, bool raw);
 /// Begins to close: handle invalid, callers woken; lingers `linger_ms` (-1: for ever). False: it

@@ -258,6 +258,9 @@ static void add_runtime(struct sp__json *o)
     sp__spin_stats(&won, &lost);
     sp__pool_stats(&bytes, &hits, &fresh);
     add(o, "threads", sched.threads);
+    add(o, "stuck", sched.stuck);
+    add(o, "stuck_now", sched.held);
+    add(o, "spares", sched.spares);
     add(o, "wakes", sched.wakes);
     add(o, "turns", sched.turns);
     add(o, "spins_won", won);

@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #define SP__HAZARDS 4
 
@@ -69,6 +70,8 @@ struct sp__thread {
     struct sp__thread *next;             ///< list of all records; written once
     struct sp__thread *idle_next;        ///< list of idle threads; under the scheduler's lock
     bool idle;
+    _Atomic uintptr_t runs; ///< the actor that it runs, and the watchdog's marks (watchdog.c); 0
+    int64_t runs_since;     ///< … at the latest; the watchdog's
 };
 
 /// The calling thread's record, once it has one. Initial-exec: one load instead of a call; 8 bytes
@@ -97,6 +100,13 @@ bool sp__thread_sleep(struct sp__thread *t, int64_t deadline);
 /// Makes the flag by which the calling thread is woken out of poll(2). It stays with the record,
 /// for the next owner too: who wakes may be late. Negative errno.
 int sp__thread_flag(struct sp__thread *t);
+
+/// The thread begins to run an actor (NULL: it is through). Release: the watchdog that finds it
+/// reads what the actor is.
+static inline void sp__runs(struct sp__thread *t, const struct sp__actor *a)
+{
+    atomic_store_explicit(&t->runs, (uintptr_t)a, memory_order_release);
+}
 
 /// Whether a token lies there. Relaxed: who sees it takes it by park, which acquires. The thread's.
 static inline bool sp__thread_posted(struct sp__thread *t)

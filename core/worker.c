@@ -14,13 +14,19 @@
 #include <sp/sp.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define WORKERS_MAX 64
 
+#define SPARES 4 // times `max`, at most, while as many are held
+
 struct sp__worker {
-    void *thread; ///< NULL: none
-    bool gone;    ///< it ends by itself, and is to be joined
+    void *thread;              ///< NULL: none
+    struct sp__thread *record; ///< NULL: it has not begun yet
+    uintptr_t held;            ///< by a callback: its record's `runs` then; 0: it is not
+    bool covered;              ///< … of a plugin, so that it is counted in `in_user`
+    bool gone;                 ///< it ends by itself, and is to be joined
 };
 
 static struct sp__worker workers[WORKERS_MAX]; ///< under the lock
@@ -30,7 +36,7 @@ static void worker_reap(int i)
 {
     if (workers[i].gone) {
         sp__platform->thread_join(workers[i].thread); // It only returns any more.
-        workers[i] = (struct sp__worker){NULL, false};
+        workers[i] = (struct sp__worker){0};
         SP__TRACE(J21, NULL, i);
     }
 }
@@ -41,13 +47,26 @@ void sp__workers_reap(void)
     for (int i = 0; i < WORKERS_MAX; i++) {
         worker_reap(i);
     }
+    sp__watchdog_reap();
     (void)pthread_mutex_unlock(&sp__sched.lock);
 }
 
-/// A free place for a worker. -1: none.
+/// How many workers there may be now: one that is held does not count, up to a limit.
+static int worker_limit(void)
+{
+    int max = sp__sched_max();
+    int spares = sp__sched.held < SPARES * max ? sp__sched.held : SPARES * max;
+
+    return max + spares < WORKERS_MAX ? max + spares : WORKERS_MAX;
+}
+
+/// A free place for a worker. -1: none, or there may be no more.
 static int worker_place(void)
 {
-    for (int i = 0; i < sp__sched_max(); i++) {
+    if (sp__sched.count >= worker_limit()) {
+        return -1;
+    }
+    for (int i = 0; i < WORKERS_MAX; i++) {
         worker_reap(i);
         if (workers[i].thread == NULL) {
             return i;
@@ -85,6 +104,9 @@ static void worker_main(void *arg)
     t->worker = true;
     t->running = true;
     t->place = me;
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    me->record = t;
+    (void)pthread_mutex_unlock(&sp__sched.lock);
     while (!stop) {
         stop = sp__sched_turn(t, SP__NEVER) == SP__TURN_END;
         if (!stop && !sp__local_any(t)) {
@@ -114,6 +136,7 @@ bool sp__worker_start(void)
     if (rc < 0) {
         workers[i].thread = NULL;
     } else {
+        sp__sched.spares += sp__sched.count >= sp__sched_max();
         sp__sched.count++;
         SP__TRACE(B22, NULL, sp__sched.count);
     }
@@ -124,13 +147,12 @@ bool sp__worker_start(void)
     return rc == SP_OK;
 }
 
-bool sp__worker_cover(void)
+/// Somebody else sees to what a worker that is busy leaves; under the lock, which it gives up.
+static bool worker_cover(void)
 {
     bool covered = true;
     bool corks;
 
-    (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__sched.in_user++;
     corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
     SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks);
     if (sp__sched.guard != NULL) {
@@ -148,9 +170,96 @@ bool sp__worker_cover(void)
     return covered;
 }
 
-void sp__worker_uncover(void)
+bool sp__worker_cover(struct sp__thread *t)
 {
     (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__worker_unhold(t);
+    sp__sched.in_user++;
+    return worker_cover();
+}
+
+/* ------------------------------------------------------------------ Workers that are held */
+
+/// Its callback has returned: it counts again.
+static void worker_unhold(struct sp__worker *w)
+{
+    if (w->held == 0) {
+        return;
+    }
+    w->held = 0;
+    sp__sched.held--;
+    sp__sched.in_user -= w->covered;
+    SP__TRACE(B38, w->record, sp__sched.in_user);
+    w->covered = false;
+}
+
+void sp__worker_unhold(struct sp__thread *t)
+{
+    if (t->place != NULL) {
+        worker_unhold(t->place);
+    }
+}
+
+void sp__workers_unhold(void)
+{
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        // Relaxed: what it did in the callback is nobody's business here.
+        if (workers[i].held != 0 && atomic_load_explicit(&workers[i].record->runs,
+                                                         memory_order_relaxed) != workers[i].held) {
+            worker_unhold(&workers[i]);
+        }
+    }
+}
+
+static struct sp__worker *worker_of(const struct sp__thread *t)
+{
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        if (workers[i].record == t) {
+            return &workers[i];
+        }
+    }
+    return NULL;
+}
+
+enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_code)
+{
+    struct sp__worker *w;
+    bool covered;
+
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__sched.stuck++;
+    w = worker_of(t);
+    if (w == NULL || atomic_load_explicit(&t->runs, memory_order_relaxed) != seen) {
+        (void)pthread_mutex_unlock(&sp__sched.lock);
+        return SP__HOLD_NOT; // An application's thread, or it is back by now.
+    }
+    w->held = seen;
+    w->covered = !user_code;
+    sp__sched.held++;
+    sp__sched.in_user += w->covered;
+    SP__TRACE(B37, t, sp__sched.in_user);
+    if (sp__sched.guard == t) {
+        sp__sched.guard = NULL;
+        SP__TRACE(B31, t, 0);
+    }
+    covered = worker_cover();
+    return covered ? SP__HOLD_COVERED : SP__HOLD_NOBODY;
+}
+
+bool sp__workers_asleep(void)
+{
+    int asleep = sp__sched.poller_busy && sp__sched.poller_worker;
+
+    for (const struct sp__thread *t = sp__sched.idle; t != NULL; t = t->idle_next) {
+        asleep++;
+    }
+    return asleep >= sp__sched.count;
+}
+
+void sp__worker_uncover(struct sp__thread *t)
+{
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    sp__worker_unhold(t);
     sp__sched.in_user--;
     SP__TRACE(B27, NULL, sp__sched.in_user);
     (void)pthread_mutex_unlock(&sp__sched.lock);
@@ -158,6 +267,7 @@ void sp__worker_uncover(void)
 
 void sp__worker_retire(struct sp__thread *t)
 {
+    t->place->record = NULL;
     sp__sched.count--;
     SP__TRACE(B30, t, true);
     t->place->gone = true; // At once: who counts on being able to start one finds its place.
@@ -184,6 +294,8 @@ int sp__sched_start(int threads)
     atomic_store_explicit(&sp__sched.max, threads < WORKERS_MAX ? threads : WORKERS_MAX,
                           memory_order_relaxed);
     sp__sched.stop = false;
+    sp__sched.spares = 0;
+    sp__watchdog_begin(threads > 0 ? sp__config()->watchdog_time : 0);
     SP__TRACE(B0, NULL, threads);
     sp__spin_start(sp__platform->cpus());
     return sp__platform->poller_open();
@@ -211,14 +323,16 @@ void sp__sched_stop(void)
     SP__TRACE(B25, NULL, 0);
     (void)pthread_mutex_unlock(&sp__sched.lock);
     sp__sched_rouse();
+    sp__watchdog_end();
     for (int i = 0; i < WORKERS_MAX; i++) {
         if (workers[i].thread != NULL) {
             sp__platform->thread_join(workers[i].thread);
         }
-        workers[i] = (struct sp__worker){NULL, false};
+        workers[i] = (struct sp__worker){0};
     }
     (void)pthread_mutex_lock(&sp__sched.lock);
     sp__sched.count = 0;
+    sp__sched.held = 0;
     SP__TRACE(B22, NULL, 0);
     sp__sched.helped = false;
     sp__sched.left = false;

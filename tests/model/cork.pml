@@ -31,10 +31,10 @@
  * map: K16 core/idle.c sp__guard_corks `atomic_store_explicit(&sp__sched.corks, true, memory_order_seq_cst);`
  * map: K17 core/idle.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.idle != NULL) {`
  * map: K18 core/idle.c sp__guard_corks `if (sp__sched.guard == NULL && sp__sched.poller_asleep && sp__sched.poller_worker) {`
- * map: K19 core/worker.c sp__worker_cover `corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);`
- * map: K20 core/worker.c sp__worker_cover `(!sp__sched.poller_busy && sp__sched.idle == NULL))) {`
- * map: K21 core/worker.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
- * map: K22 core/sched.c sched_run_user `if (!sp__worker_cover() && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
+ * map: K19 core/worker.c worker_cover `corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);`
+ * map: K20 core/worker.c worker_cover `(!sp__sched.poller_busy && sp__sched.idle == NULL))) {`
+ * map: K21 core/worker.c worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
+ * map: K22 core/sched.c sched_run_user `if (!sp__worker_cover(t) && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
  * map: K23 core/sched.c sched_run_user `sp__guard_look(true);`
  * map: K24 core/idle.c sp__idle `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
  * map: K25 core/idle.c sp__idle `sp__sched.guard = NULL;`

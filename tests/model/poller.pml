@@ -18,8 +18,8 @@
  * map: B3 core/sched.c sp__sched_alert `} else if (sp__sched.count == sp__sched.in_user || shared_waiting() > START_BACKLOG) {`
  * map: B4 core/sched.c sp__sched_alert `sp__platform->poller_wake();`
  * map: B5 core/sched.c shared_push `sp__sched_alert();`
- * map: B6 core/worker.c sp__worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
- * map: B7 core/worker.c sp__worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
+ * map: B6 core/worker.c worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
+ * map: B7 core/worker.c worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
  * map: B8 core/sched.c sched_run_user `local_leave(t);`
  * map: B9 core/poller.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
  * map: B10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
@@ -35,7 +35,7 @@
  * map: B20 core/timer.c sp__timer_arm `sp__poller_kick(due);`
  * map: B21 core/worker.c sp__need_worker `sp__worker_start();`
  * map: B34 core/sched.c local_leave `if (sp__sched.guard != NULL) {`
- * map: B35 core/worker.c sp__worker_cover `sp__sched.left = true;`
+ * map: B35 core/worker.c worker_cover `sp__sched.left = true;`
  * map: B36 core/idle.c guard_take `sp__sched.left = false;`
  * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`
  *
