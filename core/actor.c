@@ -56,8 +56,8 @@ static inline void actor_schedule(struct sp__actor *a)
 {
     struct sp__thread *t = sp__thread_current;
 
-    if (t != NULL && t->run_next == NULL && !a->user_code) {
-        t->run_next = a;
+    if (t != NULL && sp__run_next(t) == NULL && !a->user_code) {
+        sp__run_next_set(t, a);
     } else {
         sp__schedule(a);
     }

@@ -19,6 +19,7 @@
 
 #include "object.h"
 #include "slot.h"
+#include "thread.h"
 
 #include <sp/plugin.h>
 
@@ -91,13 +92,17 @@ static inline struct sp__port *sp__node_port(const struct sp__node *n)
 /// Behind sp__actor_run: handles any number of nodes.
 void sp__actor_visit(struct sp__actor *a);
 
-/// Runs an actor that the caller owns: one drain. True: it is not idle, and still the caller's.
-static inline bool sp__actor_run(struct sp__actor *a)
+/// Runs an actor that the caller owns: one drain. True: it is not idle, and still the caller's. The
+/// watchdog sees what `t` runs (NULL: it shall not).
+static inline bool sp__actor_run(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__object *owner = a->owner;
     struct sp__node *empty = NULL;
     struct sp__node *one = a->hand;
+    struct sp__object *owner;
 
+    if (t != NULL) {
+        sp__runs(t, a);
+    }
     if (one != NULL && one->next == NULL &&
         atomic_load_explicit(&a->inbox, memory_order_relaxed) == NULL) {
         // Most often it was taken over with one node, and there is nothing else.
@@ -110,6 +115,10 @@ static inline bool sp__actor_run(struct sp__actor *a)
     } else {
         sp__actor_visit(a);
     }
+    if (t != NULL) {
+        sp__runs(t, NULL); // While its object is still held.
+    }
+    owner = a->owner;
     // Release: what this owner did; pairs with the acquire of the push or the take that finds IDLE.
     // Relaxed when it fails: still ours, and the next drain acquires.
     if (!atomic_compare_exchange_strong_explicit(&a->inbox, &empty, SP__IDLE, memory_order_release,

@@ -52,7 +52,7 @@ static void app_thread_main(void *arg)
         while (!atomic_exchange_explicit(&own->due, false, memory_order_seq_cst)) {
             (void)sp__platform->park(&t->parker, SP__NEVER);
         }
-        while (sp__actor_run(&app->run)) {
+        while (sp__actor_run(NULL, &app->run)) {
             sp__run_here(true);
         }
         sp__run_here(true);

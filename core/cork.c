@@ -69,10 +69,10 @@ bool sp__uncork(void)
 /// An actor that is not idle after its visit: behind the one that it has scheduled.
 static SP__APART void cork_later(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__actor *next = t->run_next;
+    struct sp__actor *next = sp__run_next(t);
 
     SP__TRACE(A16, a, 0);
-    t->run_next = a;
+    sp__run_next_set(t, a);
     if (next != NULL) {
         sp__schedule(next);
     }
@@ -90,26 +90,24 @@ static SP__APART void cork_run_rest(struct sp__thread *t)
     sp__run_here(true);
 }
 
-/// Runs the actor that was scheduled last, and those that this leads to: as a rule two, one after
-/// the other. The same as sp__run_here, for a thread that runs nothing yet.
-static void cork_run(struct sp__thread *t)
+/// Runs the actor that was scheduled last, `a`, and those that this leads to: as a rule two, one
+/// after the other. The same as sp__run_here, for a thread that runs nothing yet.
+static void cork_run(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__actor *a = t->run_next;
+    int left = CORK_HERE;
 
     t->running = true;
     t->here = true;
-    for (int i = 0; a != NULL && t->run_head == NULL && i < CORK_HERE; i++) {
-        t->run_next = NULL;
-        sp__runs(t, a);
-        if (sp__actor_run(a)) {
+    do {
+        sp__run_next_set(t, NULL);
+        if (sp__actor_run(t, a)) {
             cork_later(t, a);
         }
-        a = t->run_next;
-    }
-    sp__runs(t, NULL);
+        a = sp__run_next(t);
+    } while (a != NULL && !sp__run_more(t) && --left > 0);
     t->here = false;
     t->running = false;
-    if (t->armed || t->run_next != NULL || t->run_head != NULL) {
+    if (t->armed || a != NULL || sp__run_more(t)) {
         cork_run_rest(t);
     }
 }
@@ -139,13 +137,13 @@ static SP__APART void cork_or_run(struct sp__thread *t, struct sp__actor *a, siz
     int64_t now = sp__now();
 
     if (cork_row(t, a, now) && n < CORK_MESSAGES && bytes < CORK_BYTES) {
-        t->run_next = NULL;
+        sp__run_next_set(t, NULL);
         if (cork_put(t, a, now, n, bytes)) {
             return;
         }
-        t->run_next = a;
+        sp__run_next_set(t, a);
     }
-    cork_run(t);
+    cork_run(t, a);
     t->sent_to = a;
     t->sent_at = sp__now();
 }
@@ -170,12 +168,12 @@ void sp__cork_sent(struct sp__actor *a, size_t n, size_t bytes, bool in_place)
     SP__TRACE(K6, t, held);
     if (held != NULL) {
         cork_other(t, held, a, n, bytes, in_place);
-    } else if (!in_place || t->running || t->run_next != a || sp__platform->simulated) {
+    } else if (!in_place || t->running || sp__run_next(t) != a || sp__platform->simulated) {
         sp__run_here(in_place);
     } else if (sp__sched_threaded()) {
         cork_or_run(t, a, n, bytes);
     } else {
-        cork_run(t);
+        cork_run(t, a);
     }
 }
 

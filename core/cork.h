@@ -26,7 +26,7 @@ static inline void sp__run_posted(bool in_place)
 {
     const struct sp__thread *t = sp__thread_current;
 
-    if (t != NULL && (t->run_next != NULL || t->run_head != NULL)) {
+    if (t != NULL && (sp__run_next(t) != NULL || sp__run_more(t))) {
         sp__run_here(in_place);
     }
 }

@@ -19,44 +19,67 @@ struct sp__sched sp__sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ------------------------------------------------------------------ Queues */
 
+/// What a worker has queued may be robbed meanwhile, when a callback does not return. So it takes
+/// it out, changes it, and puts it back (release: to who robs); relaxed, the rest: its own.
+static inline struct sp__actor *queued(struct sp__thread *t, _Atomic(struct sp__actor *) *at)
+{
+    struct sp__actor *a = atomic_load_explicit(at, memory_order_relaxed);
+
+    if (a == NULL) {
+        return NULL;
+    }
+    if (t->worker) {
+        return atomic_exchange_explicit(at, NULL, memory_order_relaxed);
+    }
+    atomic_store_explicit(at, NULL, memory_order_relaxed);
+    return a;
+}
+
+static void queued_set(struct sp__thread *t, struct sp__actor *head)
+{
+    // Release: see sp__local_rob.
+    atomic_store_explicit(&t->run_head, head, memory_order_release);
+}
+
 static void local_push(struct sp__thread *t, struct sp__actor *a)
 {
+    struct sp__actor *head = queued(t, &t->run_head);
+
     a->link = NULL;
-    if (t->run_tail != NULL) {
+    if (head != NULL) {
         t->run_tail->link = a;
     } else {
-        t->run_head = a;
+        head = a;
     }
     t->run_tail = a;
+    queued_set(t, head);
 }
 
 /// The actor that was just scheduled goes first; who was there goes to the tail.
 static void local_push_next(struct sp__thread *t, struct sp__actor *a)
 {
-    if (t->run_next != NULL) {
-        local_push(t, t->run_next);
+    struct sp__actor *before = queued(t, &t->run_next);
+
+    if (before != NULL) {
+        local_push(t, before);
     }
-    t->run_next = a;
+    sp__run_next_set(t, a);
 }
 
 static struct sp__actor *local_pop(struct sp__thread *t)
 {
-    struct sp__actor *a = t->run_next;
+    struct sp__actor *a = queued(t, &t->run_next);
 
     if (a != NULL) {
-        t->run_next = NULL;
-        if (++t->run_chain < CHAIN_MAX || t->run_head == NULL) {
+        if (++t->run_chain < CHAIN_MAX || !sp__run_more(t)) {
             return a;
         }
         local_push(t, a); // It had its share in a row: the others first.
     }
     t->run_chain = 0;
-    a = t->run_head;
-    if (a != NULL) {
-        t->run_head = a->link;
-        if (t->run_head == NULL) {
-            t->run_tail = NULL;
-        }
+    a = queued(t, &t->run_head);
+    if (a != NULL && a->link != NULL) {
+        queued_set(t, a->link);
     }
     return a;
 }
@@ -168,21 +191,34 @@ static void shared_push(struct sp__actor *first)
 /// Takes all that is queued here, in order.
 static struct sp__actor *local_take(struct sp__thread *t)
 {
-    struct sp__actor *first;
+    struct sp__actor *next = queued(t, &t->run_next);
 
-    if (t->run_next != NULL) {
-        local_push(t, t->run_next);
-        t->run_next = NULL;
+    if (next != NULL) {
+        local_push(t, next);
     }
-    first = t->run_head;
-    t->run_head = NULL;
-    t->run_tail = NULL;
-    return first;
+    return queued(t, &t->run_head);
+}
+
+struct sp__actor *sp__local_rob(struct sp__thread *t)
+{
+    // Acquire: pairs with the releases of the owner.
+    struct sp__actor *first = atomic_exchange_explicit(&t->run_head, NULL, memory_order_acquire);
+    struct sp__actor *next = atomic_exchange_explicit(&t->run_next, NULL, memory_order_acquire);
+
+    if (next != NULL) {
+        next->link = first;
+    }
+    return next != NULL ? next : first;
+}
+
+void sp__shared_push(struct sp__actor *first)
+{
+    shared_push(first);
 }
 
 void sp__local_flush(struct sp__thread *t)
 {
-    struct sp__actor *first = local_take(t);
+    struct sp__actor *first = sp__local_any(t) ? local_take(t) : NULL;
 
     if (first != NULL) {
         shared_push(first);
@@ -228,12 +264,10 @@ void sp__schedule(struct sp__actor *a)
 /// Runs an actor; one that is not idle afterwards goes to the tail.
 static void sched_run(struct sp__thread *t, struct sp__actor *a)
 {
-    sp__runs(t, a);
-    if (sp__actor_run(a)) {
+    if (sp__actor_run(t, a)) {
         SP__TRACE(A16, a, 0);
         local_push(t, a);
     }
-    sp__runs(t, NULL);
 }
 
 void sp__local_run(struct sp__thread *t)

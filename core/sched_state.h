@@ -89,12 +89,16 @@ static inline int sp__sched_max(void)
 /// Whether anything waits in the thread's own queue. The thread's.
 static inline bool sp__local_any(const struct sp__thread *t)
 {
-    return t->run_next != NULL || t->run_head != NULL;
+    return sp__run_next(t) != NULL || sp__run_more(t);
 }
 
 /// Runs what is queued here now, not in a later turn, which may begin with the user's code. The
 /// thread's, a worker.
 void sp__local_run(struct sp__thread *t);
+/// Takes what is queued at a worker, of whom only this is known to be: a worker. [any]
+struct sp__actor *sp__local_rob(struct sp__thread *t);
+/// Moves a chain of actors to the shared queue.
+void sp__shared_push(struct sp__actor *first);
 /// Moves what is queued here to the shared queue. The thread's.
 void sp__local_flush(struct sp__thread *t);
 /// Sees to it that somebody comes for the shared queue; called under the lock, which it gives up.
@@ -121,6 +125,8 @@ void sp__worker_uncover(struct sp__thread *t);
 /// counts no more as one of `max`, and somebody takes over what it leaves. Returns what came of it.
 enum sp__hold { SP__HOLD_NOT, SP__HOLD_COVERED, SP__HOLD_NOBODY };
 enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_code);
+/// What a worker that is held has queued goes to the others.
+void sp__worker_rob(struct sp__thread *t);
 /// The calling worker's callback returned after all: it counts again; under the lock.
 void sp__worker_unhold(struct sp__thread *t);
 /// The same, for all workers, whatever they do now; under the lock.

@@ -28,11 +28,12 @@ enum sp__polling {
 
 struct sp__thread {
     // The owner's.
-    struct sp__actor
-        *run_next;      ///< the actor that was scheduled last: its messages are still in the cache
-    unsigned run_chain; ///< how often in a row it was taken from there
-    struct sp__actor *run_head; ///< actors to run on this thread after it, in order
-    struct sp__actor *run_tail;
+    /// The actor that was scheduled last: its messages are still in the cache. A worker's, as
+    /// run_head, may be robbed (sp__local_rob).
+    _Atomic(struct sp__actor *) run_next;
+    unsigned run_chain;                   ///< how often in a row it was taken from there
+    _Atomic(struct sp__actor *) run_head; ///< actors to run on this thread after it, in order
+    struct sp__actor *run_tail;           ///< if there is a head
     bool running;        ///< inside the run loop: posts are queued, never run in place
     bool here;           ///< … and that is an application's thread that runs in place
     bool armed;          ///< … and armed a timer while there was no worker
@@ -100,6 +101,21 @@ bool sp__thread_sleep(struct sp__thread *t, int64_t deadline);
 /// Makes the flag by which the calling thread is woken out of poll(2). It stays with the record,
 /// for the next owner too: who wakes may be late. Negative errno.
 int sp__thread_flag(struct sp__thread *t);
+
+/// The actor to run next, and whether there are others: what the thread sees. Relaxed: its own.
+static inline struct sp__actor *sp__run_next(const struct sp__thread *t)
+{
+    return atomic_load_explicit(&t->run_next, memory_order_relaxed);
+}
+static inline bool sp__run_more(const struct sp__thread *t)
+{
+    return atomic_load_explicit(&t->run_head, memory_order_relaxed) != NULL;
+}
+/// Release: to who robs the thread.
+static inline void sp__run_next_set(struct sp__thread *t, struct sp__actor *a)
+{
+    atomic_store_explicit(&t->run_next, a, memory_order_release);
+}
 
 /// The thread begins to run an actor (NULL: it is through). Release: the watchdog that finds it
 /// reads what the actor is.

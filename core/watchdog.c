@@ -181,6 +181,7 @@ static void dog_bark(struct sp__thread *t, uintptr_t seen, int64_t now)
     }
     name_actor(a, name);
     hold = sp__worker_hold(t, seen | TOLD, a->user_code);
+    sp__worker_rob(t);
     sp__drop(owner);
     sp__logf(SP_LOG_WARN, "watchdog", "%s has not returned for %" PRId64 " ms%s", name,
              (now - t->runs_since) / SP__MS,
@@ -203,6 +204,8 @@ static bool dog_look(int64_t now)
             }
         } else if ((seen & MARKS) == MARKED && now - t->runs_since >= dog.time) {
             dog_bark(t, seen, now);
+        } else if ((seen & TOLD) != 0) {
+            sp__worker_rob(t); // It may have posted since.
         }
     }
     return any;

@@ -117,6 +117,7 @@ static void worker_main(void *arg)
     }
     t->worker = false;
     t->running = false;
+    t->place = NULL;
 }
 
 bool sp__worker_start(void)
@@ -147,14 +148,17 @@ bool sp__worker_start(void)
     return rc == SP_OK;
 }
 
+/// What else is new as somebody covers for a worker; for the record.
+enum { COVER_BACK = 4, COVER_BACK_COVERED = 8, COVER_HELD = 16 };
+
 /// Somebody else sees to what a worker that is busy leaves; under the lock, which it gives up.
-static bool worker_cover(void)
+static bool worker_cover(unsigned how)
 {
     bool covered = true;
     bool corks;
 
     corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
-    SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks);
+    SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks + how);
     if (sp__sched.guard != NULL) {
         SP__TRACE(B35, sp__sched.guard, 0);
         sp__sched.left = true; // It sees to all of that within its nap, and goes on guarding.
@@ -170,43 +174,55 @@ static bool worker_cover(void)
     return covered;
 }
 
+/// A worker whose callback has returned counts again. Under the lock; which it was.
+static unsigned worker_back(struct sp__worker *w)
+{
+    unsigned how;
+
+    if (w == NULL || w->held == 0) {
+        return 0;
+    }
+    how = w->covered ? COVER_BACK_COVERED : COVER_BACK;
+    w->held = 0;
+    sp__sched.held--;
+    sp__sched.in_user -= w->covered;
+    w->covered = false;
+    return how;
+}
+
+static void worker_unhold(struct sp__worker *w)
+{
+    if (worker_back(w) != 0) {
+        SP__TRACE(B38, w->record, sp__sched.in_user);
+    }
+}
+
 bool sp__worker_cover(struct sp__thread *t)
 {
+    unsigned how;
+
     (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__worker_unhold(t);
+    how = worker_back(t->place);
     sp__sched.in_user++;
-    return worker_cover();
+    return worker_cover(how);
 }
 
 /* ------------------------------------------------------------------ Workers that are held */
 
-/// Its callback has returned: it counts again.
-static void worker_unhold(struct sp__worker *w)
-{
-    if (w->held == 0) {
-        return;
-    }
-    w->held = 0;
-    sp__sched.held--;
-    sp__sched.in_user -= w->covered;
-    SP__TRACE(B38, w->record, sp__sched.in_user);
-    w->covered = false;
-}
-
 void sp__worker_unhold(struct sp__thread *t)
 {
-    if (t->place != NULL) {
-        worker_unhold(t->place);
-    }
+    worker_unhold(t->place);
 }
 
 void sp__workers_unhold(void)
 {
     for (int i = 0; i < WORKERS_MAX; i++) {
+        struct sp__worker *w = &workers[i];
+
         // Relaxed: what it did in the callback is nobody's business here.
-        if (workers[i].held != 0 && atomic_load_explicit(&workers[i].record->runs,
-                                                         memory_order_relaxed) != workers[i].held) {
-            worker_unhold(&workers[i]);
+        if (w->held != 0 &&
+            atomic_load_explicit(&w->record->runs, memory_order_relaxed) != w->held) {
+            worker_unhold(w);
         }
     }
 }
@@ -224,7 +240,6 @@ static struct sp__worker *worker_of(const struct sp__thread *t)
 enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_code)
 {
     struct sp__worker *w;
-    bool covered;
 
     (void)pthread_mutex_lock(&sp__sched.lock);
     sp__sched.stuck++;
@@ -233,17 +248,36 @@ enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_co
         (void)pthread_mutex_unlock(&sp__sched.lock);
         return SP__HOLD_NOT; // An application's thread, or it is back by now.
     }
+    worker_unhold(w);
+    if (sp__sched.guard == t) {
+        sp__sched.guard = NULL;
+        SP__TRACE(B39, t, 0);
+    }
     w->held = seen;
     w->covered = !user_code;
     sp__sched.held++;
     sp__sched.in_user += w->covered;
     SP__TRACE(B37, t, sp__sched.in_user);
-    if (sp__sched.guard == t) {
-        sp__sched.guard = NULL;
-        SP__TRACE(B31, t, 0);
+    return worker_cover(COVER_HELD) ? SP__HOLD_COVERED : SP__HOLD_NOBODY;
+}
+
+void sp__worker_rob(struct sp__thread *t)
+{
+    struct sp__actor *first = NULL;
+    const struct sp__worker *w;
+
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    w = worker_of(t);
+    if (w != NULL && w->held != 0) {
+        first = sp__local_rob(t);
+        for (struct sp__actor *a = first; a != NULL; a = a->link) {
+            SP__TRACE(A25, a, t);
+        }
     }
-    covered = worker_cover();
-    return covered ? SP__HOLD_COVERED : SP__HOLD_NOBODY;
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    if (first != NULL) {
+        sp__shared_push(first);
+    }
 }
 
 bool sp__workers_asleep(void)

@@ -299,6 +299,16 @@ static bool shared_push(struct actor *a, const struct replay_rec *rec)
     return true;
 }
 
+/// A25: what a worker that is held has queued is this thread's now, for the shared queue.
+static bool robbed(struct actor *a, const struct replay_rec *rec)
+{
+    REPLAY_NEED(a != NULL && !a->running &&
+                    a->owner == (int)replay_thread_number((const void *)(uintptr_t)rec->value),
+                "robbed of who does not own it");
+    a->owner = (int)rec->thread;
+    return true;
+}
+
 /// This thread goes to sleep, out, or into the user's code (B8): it must not own anything else.
 static bool owns_nothing(const struct replay_rec *rec)
 {
@@ -327,6 +337,8 @@ static bool mailbox_more(struct actor *a, const struct replay_rec *rec)
     case 23:
     case 24:
         return cork(a, rec);
+    case 25:
+        return robbed(a, rec);
     case 14:
         REPLAY_NEED((rec->value != 0) == (box.shared > 0), "the shared queue has %u", box.shared);
         return true;

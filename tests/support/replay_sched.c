@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define START_BACKLOG 4 // as in core/sched.c
+#define SPARES 4        // as in core/worker.c
+#define WORKERS_MAX 64
 
 struct sched_state sched = {.timers = {.size = sizeof(struct sched_timer)}};
 
@@ -65,7 +67,7 @@ static bool alert(const struct replay_rec *rec)
     return true;
 }
 
-/// B6, after B8: somebody goes into the user's code.
+/// B6, after B8: somebody goes into the user's code, perhaps back from what held it; or after B37.
 static bool cover(const struct replay_rec *rec)
 {
     bool busy = sched.poller != SCHED_NOBODY;
@@ -75,7 +77,9 @@ static bool cover(const struct replay_rec *rec)
     REPLAY_NEED(!corks || sched.guard == NULL, "the guard is %p", sched.guard);
     REPLAY_NEED(!sched.corking || corks == (sched.corks && sched.guard == NULL),
                 "corks that nobody looks after, or none");
-    sched.in_user++;
+    sched.held -= (rec->value & 12) != 0;
+    sched.in_user -= (rec->value & 8) != 0;
+    sched.in_user += (rec->value & 16) == 0;
     if (sched.guard != NULL) {
         replay_expect(rec->thread, 'B', 35, sched.guard);
         return true;
@@ -89,6 +93,40 @@ static bool cover(const struct replay_rec *rec)
         replay_expect(rec->thread, 'B', 1, sched_idle_first());
     }
     return true;
+}
+
+/// B37: a worker is held; B38: it is back; B39: before the first, it was the guard.
+static bool held(const struct replay_rec *rec)
+{
+    if (rec->number == 39) {
+        unsigned number = replay_thread_number(rec->object);
+
+        REPLAY_NEED(sched.guard == rec->object && number < REPLAY_THREADS, "the guard is %p",
+                    sched.guard);
+        sched.guard = NULL;
+        sched.threads[number].help.nap = 0;
+        return true;
+    }
+    if (rec->number == 37) {
+        REPLAY_NEED(rec->value - sched.in_user <= 1, "there are %llu in the user's code",
+                    (unsigned long long)sched.in_user);
+        sched.held++;
+        replay_expect(rec->thread, 'B', 6, NULL);
+    } else {
+        REPLAY_NEED(sched.held > 0 && sched.in_user - rec->value <= 1,
+                    "there are %llu in the user's code", (unsigned long long)sched.in_user);
+        sched.held--;
+    }
+    sched.in_user = rec->value;
+    return true;
+}
+
+/// Workers that there may be.
+static uint64_t limit(void)
+{
+    uint64_t spares = sched.held < SPARES * sched.max ? sched.held : SPARES * sched.max;
+
+    return sched.max + spares < WORKERS_MAX ? sched.max + spares : WORKERS_MAX;
 }
 
 /* ------------------------------------------------------------------ Start, stop, waking */
@@ -123,11 +161,12 @@ static bool workers(const struct replay_rec *rec)
         sched.wanted = false;
         sched.corks = false;
         sched.zombies = NULL;
+        sched.held = 0;
         sched.gone = 0;
     }
     sched.threads[rec->thread].cork.uncovered = false;
     REPLAY_NEED(rec->value == 0 ? sched.stop
-                                : (rec->value == sched.count + 1 && rec->value <= sched.max),
+                                : (rec->value == sched.count + 1 && rec->value <= limit()),
                 "there are %llu workers", (unsigned long long)sched.count);
     sched.count = rec->value;
     sched.started = sched.count > 0;
@@ -210,6 +249,10 @@ static bool poller_step(const struct replay_rec *rec)
         REPLAY_NEED(rec->value == sched.in_user, "there are %llu",
                     (unsigned long long)sched.in_user);
         return true;
+    case 37:
+    case 38:
+    case 39:
+        return held(rec);
     case 30:
         return sched_retired(rec);
     case 33:

@@ -65,7 +65,8 @@ struct sched_state {
     bool asleep;
     bool worker;      ///< that is what the poller is
     int64_t until;    ///< it sleeps at most so long
-    uint64_t in_user; ///< workers in the user's code
+    uint64_t in_user; ///< workers in the user's code, or else held
+    uint64_t held;    ///< in a callback that does not return
     bool helped;      ///< a helper left since a guard looked
     bool left;        ///< a worker in the user's code left work
     bool wanted;      ///< one would like to poll

@@ -34,7 +34,7 @@ struct box {
     int fd;
     unsigned arms; ///< of the timer that shall still be done
     bool ended;
-    bool waits; ///< the user's code in it waits for all of the others
+    bool waits; ///< the user's code in it, or another worker's, waits for all of the others
 };
 
 static struct {
@@ -69,11 +69,12 @@ static bool box_done(const struct box *b)
     return b->arms == 0 && !b->inside;
 }
 
-/// All but `but`.
+/// All but `but`, and those that wait as it does.
 static bool boxes_done(const struct box *but)
 {
     for (unsigned i = 0; i < boxes.n; i++) {
-        if (boxes.box[i] != but && !box_done(boxes.box[i])) {
+        if (boxes.box[i] != but && (but == NULL || !boxes.box[i]->waits) &&
+            !box_done(boxes.box[i])) {
             return false;
         }
     }
@@ -131,8 +132,8 @@ static void box_saw(struct box *b, unsigned what)
 {
     box_enter(b);
     b->got[what] = b->put[what];
-    if (b->waits && b->got[0] > 0) {
-        // The user's code may wait for whatever the other workers do.
+    if (b->waits && b->got[0] > 0 && sp__self()->worker) {
+        // The user's code may wait for whatever the other workers do; what else does is held.
         while (!boxes.over && !boxes_done(b)) {
             (void)sim_block("the user's code", &boxes, SP__NEVER);
         }
@@ -282,21 +283,11 @@ static void boxes_end(void)
     }
 }
 
-static void boxes_scenario(void)
+/// Posts to the boxes that there are, waits until all is done, and ends them.
+static void boxes_run(void)
 {
-    int threads = scenario_start((int)sim_pick(4));
     struct apps apps = {0};
 
-    boxes.n = 1 + (unsigned)sim_pick(BOXES_MAX);
-    boxes.main = sp__self();
-    for (unsigned i = 0; i < boxes.n; i++) {
-        boxes.box[i] = box_new(i == 0 && sim_once_in(2));
-    }
-    if (boxes.n > 1) {
-        boxes.box[0]->to = boxes.box[1];
-        boxes.box[0]->waits = boxes.box[0]->actor.user_code && threads > 1 && sim_once_in(2);
-        boxes.box[0]->to = boxes.box[0]->waits ? NULL : boxes.box[1];
-    }
     if (sim_once_in(2)) {
         sim_jumps(50 + sim_pick(1000));
     }
@@ -318,7 +309,41 @@ static void boxes_scenario(void)
     SIM_CHECK(boxes.destroyed == boxes.n);
 }
 
+static void boxes_scenario(void)
+{
+    int threads = scenario_start((int)sim_pick(4));
+
+    boxes.n = 1 + (unsigned)sim_pick(BOXES_MAX);
+    boxes.main = sp__self();
+    for (unsigned i = 0; i < boxes.n; i++) {
+        boxes.box[i] = box_new(i == 0 && sim_once_in(2));
+    }
+    if (boxes.n > 1) {
+        boxes.box[0]->to = boxes.box[1];
+        boxes.box[0]->waits = boxes.box[0]->actor.user_code && threads > 1 && sim_once_in(2);
+        boxes.box[0]->to = boxes.box[0]->waits ? NULL : boxes.box[1];
+    }
+    boxes_run();
+}
+
+/// As many workers as there may be, or more, are in callbacks that wait for all else, of the user
+/// and of plugins: spare workers see to that.
+static void stuck_scenario(void)
+{
+    int threads = scenario_start_timed(1 + (int)sim_pick(2), 1 + (int)sim_pick(4));
+    bool user = sim_once_in(2);
+
+    boxes.n = BOXES_MAX;
+    boxes.main = sp__self();
+    for (unsigned i = 0; i < boxes.n; i++) {
+        boxes.box[i] = box_new(i > 0 && (user || sim_once_in(2)));
+        boxes.box[i]->waits = i > 0 && threads > 0;
+    }
+    boxes_run();
+}
+
 const struct scenario scenarios_core[] = {
     {"boxes", boxes_scenario, false},
+    {"stuck", stuck_scenario, false},
     {NULL, NULL, false},
 };

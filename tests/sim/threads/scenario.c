@@ -36,10 +36,17 @@ static void log_nothing(sp_log_level level, const char *id, const char *msg, voi
 
 int scenario_start(int threads)
 {
+    return scenario_start_timed(threads, sim_once_in(2) ? 0 : 1 + (int)sim_pick(4));
+}
+
+int scenario_start_timed(int threads, int watchdog)
+{
     sp_config *cfg;
 
     SIM_CHECK(sp_config_new(&cfg) == SP_OK);
     SIM_CHECK(sp_config_set_int(cfg, "threads", threads) == SP_OK);
+    SIM_CHECK(sp_config_set_int(cfg, "watchdog-time", watchdog) == SP_OK);
+    sp_log_set(SP_LOG_ERROR, log_nothing, NULL);
     SIM_CHECK(sp_init(cfg) == SP_OK);
     sp_config_free(cfg);
     if (sim_once_in(12)) {

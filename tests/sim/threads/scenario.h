@@ -30,6 +30,8 @@ extern const struct scenario scenarios_crowd[];
 /// The library with so many workers at most. Returns how many it can have: now and then none can
 /// be started.
 int scenario_start(int threads);
+/// The same with a time, ms, that callbacks have (0: any); else that is left to chance.
+int scenario_start_timed(int threads, int watchdog);
 /// sp_fini, and what must hold afterwards.
 void scenario_stop(void);
 
