@@ -10,6 +10,10 @@
  * is the guard, which sleeps only for a nap, nobody is woken for that: it comes by itself. The same
  * holds for a worker that goes there. `left` makes the next worker that sleeps the guard.
  *
+ * STUCK: one worker, and its callback waits until all other work is done. The watchdog, once, holds
+ * it: then there may be one more, a spare. In SLOT the callback is a plugin's: nobody covered for it
+ * before, and what the worker had queued is robbed.
+ *
  * Claims: never two pollers; at rest the queue is empty, every edge was read and handled, the
  * timer fired; in particular while one worker is in the user's code.
  *
@@ -37,6 +41,11 @@
  * map: B34 core/sched.c local_leave `if (sp__sched.guard != NULL) {`
  * map: B35 core/worker.c worker_cover `sp__sched.left = true;`
  * map: B36 core/idle.c guard_take `sp__sched.left = false;`
+ * map: B37 core/worker.c sp__worker_hold `sp__sched.held++;`
+ * map: B38 core/worker.c worker_back `sp__sched.held--;`
+ * map: B39 core/worker.c sp__worker_hold `sp__sched.guard = NULL;`
+ * map: B40 core/worker.c sp__worker_rob `first = sp__local_rob(t);`
+ * map: B41 core/worker.c worker_place `if (sp__sched.count >= worker_limit()) {`
  * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
@@ -45,6 +54,12 @@
  * run: proven -DNO_USER
  * run: proven
  * run: proven -DTHREE
+ * run: proven -DSTUCK
+ * run: proven -DSTUCK -DSLOT
+ * run: broken -DSTUCK -DBUG_NO_SPARE
+ * run: broken -DSTUCK -DBUG_HOLD_ONLY
+ * run: broken -DSTUCK -DSLOT -DBUG_HOLD_ONLY
+ * run: broken -DSTUCK -DSLOT -DBUG_NO_ROB
  * run: broken -DBUG_COVER_POLLS_ONLY
  * run: broken -DBUG_ASLEEP_LATE
  * run: broken -DNO_USER -DBUG_IDLE_UNCHECKED
@@ -60,9 +75,18 @@
 #define EDGES 2
 #define TIMERS 0
 #else
+#ifdef STUCK
+#define WORKERS 1
+#else
 #define WORKERS 2
+#endif
 #define EDGES 1
 #define TIMERS 1
+#endif
+#ifdef BUG_NO_SPARE
+#define LIMIT WORKERS
+#else
+#define LIMIT (WORKERS + held) /* B41 */
 #endif
 #define ALL (PUSHED + POSTED + EDGES + TIMERS)
 #define NONE 9
@@ -90,11 +114,14 @@ bool until;             /* poller_until: the poller's sleep ends with the timer 
 byte done;              /* handled: what was pushed, read and fired */
 byte guard = NONE;      /* it naps, or was awake a moment ago */
 bool left;
+byte held;              /* workers */
+byte stuck = NONE;      /* in a callback that does not return, what the watchdog sees */
+byte own;               /* queued at that worker */
 byte pollers;           /* ghost */
 
 inline start() {
     if
-    :: count < WORKERS -> started[count] = true; count++
+    :: count < LIMIT -> started[count] = true; count++
     :: else
     fi
 }
@@ -121,6 +148,20 @@ inline alert() {
                 fi
             fi
         fi
+    fi
+}
+
+/* B6, B7, B35, inside a step. */
+inline cover() {
+    if
+    :: guard != NONE -> left = true /* B35 */
+    :: guard == NONE && (count == in_user || (!busy && !(idle[0] || idle[1] || idle[2]))) -> start()
+#ifdef BUG_COVER_POLLS_ONLY
+    :: guard == NONE && count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
+#else
+    :: guard == NONE && count != in_user && (busy -> len(queue) > 0 : (idle[0] || idle[1] || idle[2])) -> alert()
+#endif
+    :: else
     fi
 }
 
@@ -221,6 +262,18 @@ loop:
     :: a == LEADS -> d_step { done++; a = 0; user = true } goto loop
     :: a == USER ->
         a = 0;
+#ifdef SLOT
+        d_step { done++; own = mine; mine = 0; stuck = me }
+        (done == ALL);
+        d_step { /* B38 */
+            if
+            :: held > 0 -> held--; in_user--
+            :: else
+            fi;
+            mine = mine + own; own = 0; stuck = NONE
+        }
+        goto loop;
+#endif
         if /* B8 */
         :: mine > 0 ->
             d_step {
@@ -236,16 +289,7 @@ loop:
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
             in_user++;
-            if
-            :: guard != NONE -> left = true /* B35 */
-            :: guard == NONE && (count == in_user || (!busy && !(idle[0] || idle[1] || idle[2]))) -> start()
-#ifdef BUG_COVER_POLLS_ONLY
-            :: guard == NONE && count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
-#else
-            :: guard == NONE && count != in_user && (busy -> len(queue) > 0 : (idle[0] || idle[1] || idle[2])) -> alert()
-#endif
-            :: else
-            fi
+            cover()
         }
         alerted();
 #endif
@@ -256,9 +300,14 @@ loop:
         :: done++
         fi;
 callback:
+        stuck = me;
         done == ALL;
 #ifndef BUG_NO_COVER
-        d_step { in_user-- } /* B27 */
+        d_step { /* B27, B38 */
+            in_user--;
+            stuck = NONE;
+            held = 0
+        }
 #endif
         goto loop
     :: else
@@ -351,6 +400,44 @@ proctype Application() {
     alerted()
 }
 
+#ifdef STUCK
+proctype Watchdog() {
+    byte wk = NONE;
+    bool pw;
+
+    d_step { /* B37, B39 */
+        stuck != NONE;
+        held++;
+        if
+        :: guard == stuck -> guard = NONE
+        :: else
+        fi;
+#ifdef SLOT
+        in_user++;
+#endif
+#ifndef BUG_HOLD_ONLY
+        cover()
+#endif
+    }
+    alerted();
+#if defined(SLOT) && !defined(BUG_NO_ROB)
+    d_step { /* B40, B5 */
+        wk = NONE; pw = false;
+        if
+        :: own > 0 ->
+            do
+            :: own > 0 -> queue!PLAIN; own--
+            :: else -> break
+            od;
+            alert()
+        :: else
+        fi
+    }
+    alerted()
+#endif
+}
+#endif
+
 proctype Network() {
     do
     :: raised < EDGES -> d_step { raised++; edges++ }
@@ -359,7 +446,11 @@ proctype Network() {
 }
 
 init {
-    atomic { run Application(); run Network(); run Worker(0); run Worker(1); run Worker(2) }
+    atomic { run Application(); run Network(); run Worker(0); run Worker(1); run Worker(2)
+#ifdef STUCK
+        ; run Watchdog()
+#endif
+    }
     timeout ->
     assert(done == ALL && len(queue) == 0);
     assert(edges == 0 && !armed)

@@ -56,7 +56,8 @@ static const struct {
     {"M4", "M16", NULL},     {"M5", "M14", NULL},
     {"M6", "M15", NULL},     {"M7", "M15", NULL},
     {"M8", "M14", NULL},     {"O13", "O7", NULL},
-    {"O18", "O7", NULL},
+    {"O18", "O7", NULL},     {"B40", "A25", NULL},
+    {"B41", "B22", NULL},
 };
 
 /// splitmix64.
