@@ -69,6 +69,7 @@ static void config_checks_ranges(void **state)
         {"threads", -1, SP_OK},         {"threads", -2, SP_EINVAL},
         {"threads", 1024, SP_OK},       {"threads", 1025, SP_EINVAL},
         {"thread-stack", 0, SP_OK},     {"thread-stack", 1, SP_EINVAL},
+        {"watchdog-time", 0, SP_OK},    {"watchdog-time", -1, SP_EINVAL},
         {"thread-stack", 65536, SP_OK}, {"spin-time", -2, SP_EINVAL},
         {"memory-max", -1, SP_EINVAL},  {"memory-max", INT64_MAX, SP_OK},
         {"log-level", 4, SP_EINVAL},    {"log-level", 3, SP_OK},
