@@ -626,7 +626,7 @@ static int url_scheme(const char *url, char *scheme)
     if (n == 0 || n >= SCHEME_MAX) {
         return sp__fail(SP_EINVAL,
                         "%s: not a URL (want SCHEME://ADDRESS, such as tcp://127.0.0.1:5555)",
-                        url != NULL ? url : "(null)");
+                        url != NULL ? url : "");
     }
     memcpy(scheme, url, n);
     scheme[n] = '\0';

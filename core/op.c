@@ -606,7 +606,8 @@ int sp_op_wait(sp_op *op)
         return rc;
     }
     op_await(op);
-    return sp_op_result(op);
+    rc = sp_op_result(op);
+    return rc < 0 ? sp__fail_code(rc, "operation") : rc;
 }
 
 void sp_op_free(sp_op *op)

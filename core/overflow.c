@@ -70,7 +70,7 @@ static void late_push(struct sp__pipe *p, sp_msg *m)
 
         p->late_cost -= sp__msg(old)->cost;
         p->inflight -= sp__msg(old)->cost;
-        sp__sock_discard(p->sock, old, SP_DISCARD_FULL, true);
+        sp__pipe_discard(p, old, SP_DISCARD_FULL);
     }
 }
 
@@ -118,7 +118,7 @@ void sp__pipe_send_or_drop(struct sp__pipe *p, sp_msg *m)
         drop_old(p, m);
         return;
     }
-    sp__sock_discard(p->sock, m, SP_DISCARD_FULL, true);
+    sp__pipe_discard(p, m, SP_DISCARD_FULL);
     if (policy == SP_OVERFLOW_DISCONNECT) {
         p->cause = "it did not keep up";
         sp__pipe_shut(p, SP_EFULL);

@@ -24,6 +24,7 @@ static void pipe_destroy(struct sp__object *obj)
     sp__drop(&p->ep->obj);
     sp__drop(&p->sock->obj);
     sp__free(p->user);
+    sp__free(atomic_load_explicit(&p->drops, memory_order_relaxed));
     sp__free(p->names);
     sp__free(p);
 }
@@ -151,8 +152,10 @@ void sp__pipe_shut(struct sp__pipe *p, int err)
 /// Keeps the socket's count of what its pipes hold.
 static void pipe_count_held(struct sp__pipe *p)
 {
-    sp__count(&p->sock->held_depth, (uint64_t)p->held.n - p->held_counted);
-    p->held_counted = (uint32_t)p->held.n;
+    unsigned before = atomic_load_explicit(&p->held_depth, memory_order_relaxed);
+
+    sp__count(&p->sock->held_depth, (uint64_t)p->held.n - before);
+    atomic_store_explicit(&p->held_depth, (unsigned)p->held.n, memory_order_relaxed);
 }
 
 /// What was not written: back to the senders' queue, or discarded.
@@ -289,7 +292,7 @@ static inline void pipe_offer(struct sp__pipe *p, int64_t before)
     if (p->rx_owed >= SP__RX_WINDOW / 4) {
         pipe_grant(p);
     }
-    if (p->held_counted != 0) {
+    if (atomic_load_explicit(&p->held_depth, memory_order_relaxed) != 0) {
         pipe_count_held(p);
     }
 }

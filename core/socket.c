@@ -125,10 +125,45 @@ void sp__sock_pause(struct sp__sock *s, struct sp__pipe *p)
     }
 }
 
+/// The first one takes memory for the counters; without it the socket alone counts.
+static SP__APART void sock_count_at_pipe(struct sp__pipe *p, sp_discard reason, bool out)
+{
+    struct sp__pipe_drops *d = atomic_load_explicit(&p->drops, memory_order_relaxed);
+
+    if (d == NULL) {
+        d = sp__zalloc(sizeof(*d));
+        if (d == NULL) {
+            return;
+        }
+        // Release: who reads statistics sees them zeroed; pairs with the acquire in stats.c.
+        atomic_store_explicit(&p->drops, d, memory_order_release);
+    }
+    sp__count(out ? &d->out[reason] : &d->in[reason], 1);
+}
+
+/// Also where it came from, as long as that is there.
+static void sock_count_received(struct sp__sock *s, const sp_msg *m, sp_discard reason)
+{
+    struct sp__pipe *p = reason != SP_DISCARD_CLOSED ? sp__sock_find(s, m->peer) : NULL;
+
+    if (p != NULL) {
+        sock_count_at_pipe(p, reason, false);
+    }
+}
+
+void sp__pipe_discard(struct sp__pipe *p, sp_msg *m, sp_discard reason)
+{
+    sock_count_at_pipe(p, reason, true);
+    sp__sock_discard(p->sock, m, reason, true);
+}
+
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out)
 {
     if ((unsigned)reason >= SP_DISCARD_REASONS) {
         reason = SP_DISCARD_STATE;
+    }
+    if (!out) {
+        sock_count_received(s, m, reason);
     }
     sp__count(out ? &s->drops_out[reason] : &s->drops_in[reason], 1);
     if (out && s->ops->window == SP_WINDOW_PIPES && sp__msg(m)->cost > 0) {

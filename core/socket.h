@@ -238,6 +238,12 @@ struct sp__pipe_user {
     bool added; ///< the user's actor's
 };
 
+/// What was dropped of one pipe's messages, by reasons; the socket counts it too.
+struct sp__pipe_drops {
+    sp__counter out[SP_DISCARD_REASONS];
+    sp__counter in[SP_DISCARD_REASONS];
+};
+
 /// Between the fields of one actor and those of the next stand 48 bytes that are seldom touched.
 /// The first of these is at a multiple of 16, as the whole struct is: so actors that run at the
 /// same time share no cache line.
@@ -261,7 +267,7 @@ struct sp__pipe {
     uint8_t pair;            ///< a dialer's: which of the protocol's pairs; constant
     struct sp__node rx_last; ///< behind the last message that was passed
     sp_batch held;           ///< received, not taken by the protocol
-    uint32_t held_counted;   ///< of these, in the socket's held_depth
+    atomic_uint held_depth;  ///< of these, in the socket's held_depth
     uint32_t cap;            ///< send credit of its queue
     int64_t inflight;        ///< cost in its queue
     sp_batch out;            ///< sent in this visit, not handed to output yet
@@ -303,6 +309,7 @@ struct sp__pipe {
     struct sp__watch watch;
     struct sp__pipe_names *names; ///< there before the handle is; handed over with rx_note
     struct sp__ep *ep;            ///< held
+    _Atomic(struct sp__pipe_drops *) drops; ///< NULL: none yet
 
     // The output actor. Of a transport that passes messages within the process it is a role of the
     // socket's actor.
@@ -627,6 +634,8 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
 void sp__sock_settle(struct sp__sock *s);
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
 void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bool out);
+/// The same with one that was to go to `p`, which is there.
+void sp__pipe_discard(struct sp__pipe *p, sp_msg *m, sp_discard reason);
 /// Gives every context credit, or takes it away.
 void sp__sock_grant(struct sp__sock *s, int64_t credit);
 /// Writes the defaults of the protocol's options: those of the socket, or with SP_OPTION_CTX those

@@ -54,8 +54,27 @@ static void add_id(struct sp__json *o, uint64_t id)
     sp__json_add_str(o, "id", text);
 }
 
+/// Those reasons that there were; `full` is what output dropped (drop-old).
+static void add_pipe_drops(struct sp__json *o, const char *name, const sp__counter *drops,
+                           uint64_t full)
+{
+    struct sp__json *d = sp__json_add_object(o, name);
+
+    for (unsigned i = 0; i < SP_DISCARD_REASONS; i++) {
+        uint64_t n = (drops != NULL ? sp__counted(&drops[i]) : 0) +
+                     (i == SP_DISCARD_FULL ? full : 0);
+
+        if (n > 0) {
+            add(d, discard_names[i], n);
+        }
+    }
+}
+
 static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
 {
+    // Acquire: pairs with the release of who made them (sock_count_at_pipe).
+    const struct sp__pipe_drops *drops = atomic_load_explicit(&p->drops, memory_order_acquire);
+
     add_id(o, p->obj.id);
     add(o, "peer", p->ref.id);
     add(o, "protocol", p->ref.proto);
@@ -65,7 +84,10 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
     add(o, "tx_bytes", sp__counted(&p->tx_bytes));
     add(o, "rx_msgs", sp__counted(&p->rx_msgs));
     add(o, "rx_bytes", sp__counted(&p->rx_bytes));
+    add_pipe_drops(o, "tx_drops", drops != NULL ? drops->out : NULL, sp__counted(&p->tx_dropped));
+    add_pipe_drops(o, "rx_drops", drops != NULL ? drops->in : NULL, 0);
     add(o, "tx_queued", sp__counted(&p->txq_depth));
+    add(o, "rx_queued", atomic_load_explicit(&p->held_depth, memory_order_relaxed));
 }
 
 static void add_ep(struct sp__json *o, const struct sp__ep *ep)

@@ -61,8 +61,8 @@ static void pair1_send_to_many(struct pair *pair, sp_batch *out)
 
         if (pipe == NULL) {
             pair->host->discard_out(pair->sock, m, SP_DISCARD_PEER_GONE);
-        } else if (pair->host->pipe_send(pipe, m) != SP_OK) {
-            pair->host->discard_out(pair->sock, m, SP_DISCARD_FULL);
+        } else {
+            pair->host->pipe_offer(pipe, m, false);
         }
     }
 }

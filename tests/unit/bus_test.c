@@ -311,6 +311,7 @@ static void who_does_not_keep_up_misses_messages_and_others_do_not(void **state)
         }
     }
     check_stat_is(s.hub.id, "tx_drops.full", 1000 - FULL);
+    assert_int_equal(check_stat(s.hub.id, "peers[3].tx_drops.full"), 1000 - FULL); // the oldest
     for (int i = 0, last = -1; i < FULL; i++) {
         int n = recv_number(s.member[0]);
 

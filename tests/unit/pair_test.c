@@ -237,6 +237,8 @@ static void pair1_checks_the_hop_count(void **state)
     w[3] = 2;
     assert_int_equal(rawsp_send(fd, w, 4, "body", 4), 0);
     check_stat_is(s.id, "rx_drops.ttl", ++dropped);
+    assert_int_equal(check_stat(s.id, "peers[0].rx_drops.ttl"), dropped);
+    assert_int_equal(check_stat(s.id, "peers[0].rx_queued"), 0);
     check_rest(s);
     (void)close(fd);
 }
