@@ -94,9 +94,9 @@ SP_API void sp_free(void *p);
 /// Flag of send, receive and dial: do not wait.
 #define SP_NONBLOCK 1
 
-/// Opens a socket of a protocol: "req" "rep" "pair" "pair1", or any that a plugin provides.
-/// SP_ENOPLUGIN with all paths tried; SP_EABI; SP_ENOMEM; -EMFILE. Blocks only while it loads the
-/// plugin.
+/// Opens a socket of a protocol: "req" "rep" "pub" "sub" "push" "pull" "surveyor" "respondent"
+/// "bus" "pair" "pair1", or any that a plugin provides. SP_ENOPLUGIN with all paths tried; SP_EABI;
+/// SP_ENOMEM; -EMFILE. Blocks only while it loads the plugin.
 SP_NODISCARD SP_API int sp_open(sp_socket *s, const char *protocol);
 
 /// The same in raw mode: headers pass through unchanged, no state is kept (for devices).
