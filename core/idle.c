@@ -126,7 +126,9 @@ bool sp__idle(struct sp__thread *t, int64_t deadline)
     bool ends = false;
 
     (void)pthread_mutex_lock(&sp__sched.lock);
-    sp__worker_unhold(t);
+    if (t->place != NULL) {
+        sp__worker_unhold(t);
+    }
     SP__TRACE(A14, t, sp__sched.head);
     if (sp__sched.head != NULL || sp__sched.stop) {
         (void)pthread_mutex_unlock(&sp__sched.lock);

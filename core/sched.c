@@ -19,31 +19,30 @@ struct sp__sched sp__sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ------------------------------------------------------------------ Queues */
 
-/// What a worker has queued may be robbed meanwhile, when a callback does not return. So it takes
-/// it out, changes it, and puts it back (release: to who robs); relaxed, the rest: its own.
-static inline struct sp__actor *queued(struct sp__thread *t, _Atomic(struct sp__actor *) *at)
+/// What a worker has queued may be robbed meanwhile, when a callback does not return (release: to
+/// who robs). So it takes out what it changes, and puts it back; other threads need not. Relaxed,
+/// the rest: its own.
+static SP__APART struct sp__actor *queue_win(_Atomic(struct sp__actor *) *at)
+{
+    return atomic_exchange_explicit(at, NULL, memory_order_relaxed);
+}
+
+static inline struct sp__actor *queue_take(struct sp__thread *t, _Atomic(struct sp__actor *) *at)
 {
     struct sp__actor *a = atomic_load_explicit(at, memory_order_relaxed);
 
-    if (a == NULL) {
-        return NULL;
-    }
-    if (t->worker) {
-        return atomic_exchange_explicit(at, NULL, memory_order_relaxed);
-    }
-    atomic_store_explicit(at, NULL, memory_order_relaxed);
-    return a;
+    return a != NULL && t->worker ? queue_win(at) : a;
 }
 
-static void queued_set(struct sp__thread *t, struct sp__actor *head)
+static inline void queue_put(_Atomic(struct sp__actor *) *at, struct sp__actor *a)
 {
     // Release: see sp__local_rob.
-    atomic_store_explicit(&t->run_head, head, memory_order_release);
+    atomic_store_explicit(at, a, memory_order_release);
 }
 
 static void local_push(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__actor *head = queued(t, &t->run_head);
+    struct sp__actor *head = queue_take(t, &t->run_head);
 
     a->link = NULL;
     if (head != NULL) {
@@ -52,34 +51,35 @@ static void local_push(struct sp__thread *t, struct sp__actor *a)
         head = a;
     }
     t->run_tail = a;
-    queued_set(t, head);
+    queue_put(&t->run_head, head);
 }
 
 /// The actor that was just scheduled goes first; who was there goes to the tail.
 static void local_push_next(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__actor *before = queued(t, &t->run_next);
+    struct sp__actor *before = queue_take(t, &t->run_next);
 
     if (before != NULL) {
         local_push(t, before);
     }
-    sp__run_next_set(t, a);
+    queue_put(&t->run_next, a);
 }
 
-static struct sp__actor *local_pop(struct sp__thread *t)
+static inline __attribute__((always_inline)) struct sp__actor *local_pop(struct sp__thread *t)
 {
-    struct sp__actor *a = queued(t, &t->run_next);
+    struct sp__actor *a = queue_take(t, &t->run_next);
 
     if (a != NULL) {
+        queue_put(&t->run_next, NULL);
         if (++t->run_chain < CHAIN_MAX || !sp__run_more(t)) {
             return a;
         }
         local_push(t, a); // It had its share in a row: the others first.
     }
     t->run_chain = 0;
-    a = queued(t, &t->run_head);
-    if (a != NULL && a->link != NULL) {
-        queued_set(t, a->link);
+    a = queue_take(t, &t->run_head);
+    if (a != NULL) {
+        queue_put(&t->run_head, a->link);
     }
     return a;
 }
@@ -189,14 +189,20 @@ static void shared_push(struct sp__actor *first)
 }
 
 /// Takes all that is queued here, in order.
-static struct sp__actor *local_take(struct sp__thread *t)
+static inline __attribute__((always_inline)) struct sp__actor *local_take(struct sp__thread *t)
 {
-    struct sp__actor *next = queued(t, &t->run_next);
+    struct sp__actor *next = queue_take(t, &t->run_next);
+    struct sp__actor *first = queue_take(t, &t->run_head);
 
-    if (next != NULL) {
-        local_push(t, next);
+    if (first != NULL) {
+        queue_put(&t->run_head, NULL);
     }
-    return queued(t, &t->run_head);
+    if (next != NULL) {
+        queue_put(&t->run_next, NULL);
+        next->link = NULL;
+        *(first != NULL ? &t->run_tail->link : &first) = next;
+    }
+    return first;
 }
 
 struct sp__actor *sp__local_rob(struct sp__thread *t)
@@ -218,7 +224,7 @@ void sp__shared_push(struct sp__actor *first)
 
 void sp__local_flush(struct sp__thread *t)
 {
-    struct sp__actor *first = sp__local_any(t) ? local_take(t) : NULL;
+    struct sp__actor *first = local_take(t);
 
     if (first != NULL) {
         shared_push(first);
