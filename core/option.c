@@ -501,10 +501,25 @@ static int set_bytes_now(struct sp__sock *s, void *arg)
     return rc;
 }
 
+/// Whether they can be set here, and are not too many.
+static int bytes_writable(const struct target *t, const char *name, const void *p, size_t n)
+{
+    struct place place = {0};
+    int rc;
+
+    if (p == NULL && n > 0) {
+        return sp__fail(SP_EINVAL, "option \"%s\": no value", name);
+    }
+    rc = target_writable(t, name, SP_OPTION_BYTES, &place);
+    if (rc == SP_OK && place.max > 0 && n > (uint64_t)place.max) {
+        return sp__fail(SP_EINVAL, "option \"%s\": longer than %" PRId64 " bytes", name, place.max);
+    }
+    return rc;
+}
+
 int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
 {
     struct bytes_args args = {NULL, name, p, n};
-    struct place place = {0};
     struct target t;
     int rc = target_enter(id, name, &t);
 
@@ -512,8 +527,7 @@ int sp_set_bytes(uint64_t id, const char *name, const void *p, size_t n)
         return rc;
     }
     (void)pthread_mutex_lock(&t.sock->lock);
-    rc = p == NULL && n > 0 ? sp__fail(SP_EINVAL, "option \"%s\": no value", name)
-                            : target_writable(&t, name, SP_OPTION_BYTES, &place);
+    rc = bytes_writable(&t, name, p, n);
     (void)pthread_mutex_unlock(&t.sock->lock);
     if (rc == SP_OK) {
         args.ctx = t.ctx; // Bytes are options of protocols only.

@@ -179,7 +179,7 @@ typedef enum sp_option_type {
     SP_OPTION_INT,  ///< a whole number, `int64_t` at `offset`
     SP_OPTION_BOOL, ///< 0 or 1, `int64_t` at `offset`
     SP_OPTION_STR,  ///< text, `char[max]` with its NUL at `offset`; endpoints only
-    SP_OPTION_BYTES ///< handled by the protocol's on_option
+    SP_OPTION_BYTES ///< handled by the protocol's on_option; at most `max` bytes, 0: any number
 } sp_option_type;
 
 #define SP_OPTION_READONLY 1U

@@ -87,7 +87,7 @@ static void sub_on_writable(void *self, sp_pipe_ref *ref)
 
 static int sub_subscribe(struct sub *sub, struct sub_ctx *ctx, const void *p, size_t n)
 {
-    int rc = n <= TOPIC_MAX ? topics_add(&sub->topics, &ctx->member, p, n) : SP_EMSGSIZE;
+    int rc = topics_add(&sub->topics, &ctx->member, p, n);
 
     if (rc > 0) {
         announce_added(&sub->announce, sub->topics.last);
