@@ -25,7 +25,7 @@
 struct perf_config {
     bool thr;
     bool json;
-    const char *protocol; ///< "pair", "pair1" or "reqrep"
+    const char *protocol; ///< one of perf_patterns
     const char *url;
     const char *listen;
     const char *dial;
@@ -51,6 +51,19 @@ struct perf_result {
     size_t samples;
 };
 
+/// Patterns in which both ends send: what the end that measures opens, and the one that serves.
+static const struct perf_pattern {
+    const char *name;
+    const char *client;
+    const char *server;
+    bool asks;  ///< an answer each
+    bool drops; ///< unless told to wait
+} perf_patterns[] = {{"pair", "pair", "pair", false, false},
+                     {"pair1", "pair1", "pair1", false, false},
+                     {"bus", "bus", "bus", false, true},
+                     {"reqrep", "req", "rep", true, false},
+                     {"survey", "surveyor", "respondent", true, false}};
+
 static const char perf_help[] =
     "Usage: sp perf lat|thr [OPTION...]\n"
     "\n"
@@ -61,7 +74,7 @@ static const char perf_help[] =
     "  --url URL          both ends here, over URL (inproc://sp-perf); of tcp, port 0 is any\n"
     "  --listen URL       serve\n"
     "  --dial URL         measure\n"
-    "  --protocol NAME    pair, pair1 or reqrep (lat: reqrep, thr: pair)\n"
+    "  --protocol NAME    pair, pair1, bus, reqrep or survey (lat: reqrep, thr: pair)\n"
     "  --size BYTES       of a message (64)\n"
     "  --count N          messages or round trips (lat: 10000, thr: 100000)\n"
     "  --batch N          thr: messages a call (1)\n"
@@ -81,6 +94,17 @@ static void perf_on_stop(void *unused)
             (void)sp_close(s);
         }
     }
+}
+
+/// NULL: no such pattern.
+static const struct perf_pattern *perf_pattern(const struct perf_config *cfg)
+{
+    for (size_t i = 0; i < sizeof(perf_patterns) / sizeof(perf_patterns[0]); i++) {
+        if (strcmp(cfg->protocol, perf_patterns[i].name) == 0) {
+            return &perf_patterns[i];
+        }
+    }
+    return NULL;
 }
 
 static int perf_failed(const char *what, int err)
@@ -204,7 +228,7 @@ static int perf_begin(const struct perf_config *cfg, sp_socket s)
 {
     struct perf_hello h = {.magic = PERF_MAGIC};
     struct perf_hello answer;
-    bool ask = strcmp(cfg->protocol, "reqrep") == 0;
+    bool ask = perf_pattern(cfg)->asks;
     ssize_t n;
     int err;
 
@@ -434,21 +458,35 @@ static int perf_print(const struct perf_config *cfg, const char *url, struct per
 
 /* ------------------------------------------------------------------ Both ends */
 
+/// The times of the end that measures: whoever does not answer is waited for no longer.
+static int perf_patience(sp_socket s, const struct perf_pattern *pattern)
+{
+    int err = sp_set_int(s.id, "recv-timeout", PERF_TIMEOUT);
+
+    if (err == SP_OK) {
+        err = sp_set_int(s.id, "send-timeout", PERF_TIMEOUT);
+    }
+    if (err == SP_OK && strcmp(pattern->client, "surveyor") == 0) {
+        err = sp_set_int(s.id, "surveyor:survey-time", PERF_TIMEOUT);
+    }
+    return err;
+}
+
 static int perf_open(const struct perf_config *cfg, bool server, sp_socket *s)
 {
-    bool ask = strcmp(cfg->protocol, "reqrep") == 0;
-    int err = sp_open(s, ask ? (server ? "rep" : "req") : cfg->protocol);
+    const struct perf_pattern *pattern = perf_pattern(cfg);
+    int err = sp_open(s, server ? pattern->server : pattern->client);
 
     if (err < 0) {
         return tool_fail_sp("open", err);
     }
     atomic_store_explicit(&perf_sockets[server], s->id, memory_order_release);
     err = sp_set_int(s->id, "recv-size-max", 0);
-    if (err == SP_OK && !server) {
-        err = sp_set_int(s->id, "recv-timeout", PERF_TIMEOUT);
+    if (err == SP_OK && pattern->drops) {
+        err = sp_set_str(s->id, "overflow", "block");
     }
     if (err == SP_OK && !server) {
-        err = sp_set_int(s->id, "send-timeout", PERF_TIMEOUT);
+        err = perf_patience(*s, pattern);
     }
     return err < 0 ? tool_fail_sp("option", err) : TOOL_OK;
 }
@@ -457,7 +495,7 @@ static int perf_open(const struct perf_config *cfg, bool server, sp_socket *s)
 static int perf_measure(const struct perf_config *cfg, const char *url)
 {
     struct perf_result r = {0};
-    bool one_way = cfg->thr && strcmp(cfg->protocol, "reqrep") != 0;
+    bool one_way = cfg->thr && !perf_pattern(cfg)->asks;
     sp_socket s = {0};
     int code = perf_open(cfg, false, &s);
 
@@ -603,9 +641,9 @@ static int perf_check(struct perf_config *cfg, const char *what)
     if (cfg->protocol[0] == '\0') {
         cfg->protocol = cfg->thr ? "pair" : "reqrep";
     }
-    if (strcmp(cfg->protocol, "pair") != 0 && strcmp(cfg->protocol, "pair1") != 0 &&
-        strcmp(cfg->protocol, "reqrep") != 0) {
-        return tool_misuse("--protocol: pair, pair1 or reqrep, not \"%s\"", cfg->protocol);
+    if (perf_pattern(cfg) == NULL) {
+        return tool_misuse("--protocol: pair, pair1, bus, reqrep or survey, not \"%s\"",
+                           cfg->protocol);
     }
     if (cfg->count < 0) {
         cfg->count = cfg->thr ? 100000 : 10000;
@@ -613,8 +651,8 @@ static int perf_check(struct perf_config *cfg, const char *what)
     if (cfg->count == 0 || cfg->batch == 0) {
         return tool_misuse("--count and --batch are 1 and more");
     }
-    if (cfg->batch > 1 && (!cfg->thr || strcmp(cfg->protocol, "reqrep") == 0)) {
-        return tool_misuse("--batch is for thr with a pair");
+    if (cfg->batch > 1 && (!cfg->thr || perf_pattern(cfg)->asks)) {
+        return tool_misuse("--batch is for thr with pair, pair1 or bus");
     }
     return TOOL_OK;
 }
