@@ -7,6 +7,9 @@
 
 #define PEERS 4
 #define ROUNDS 200 // messages for each peer
+#define LONG                                                                                       \
+    4000 // … where a queue full of one sender's, or a thread that the system stops for some
+         // ms, must be a small part of it
 
 /// A receiver that does not receive: the sender is held, nothing is lost, all comes in order.
 static void slow_receiver_holds_the_sender(void **state)
@@ -283,7 +286,7 @@ static void senders_get_their_share(void **state)
         many[i] = conform_sender();
     }
     conform_connect(many, PEERS, &receiver, 1);
-    while (all < PEERS * ROUNDS) {
+    while (all < PEERS * LONG) {
         int who;
 
         for (int i = 0; i < PEERS; i++) {
@@ -314,7 +317,7 @@ static void askers_get_their_share(void **state)
     for (int i = 0; i < PEERS; i++) {
         conform_send(many[i], i);
     }
-    for (int n = 0; n < PEERS * ROUNDS; n++) {
+    for (int n = 0; n < PEERS * LONG; n++) {
         int who = conform_recv(receiver);
 
         got[who]++;
@@ -323,7 +326,7 @@ static void askers_get_their_share(void **state)
         conform_send(many[who], who);
     }
     for (int i = 0; i < PEERS; i++) {
-        assert_in_range(got[i], ROUNDS / 2, 2 * ROUNDS);
+        assert_in_range(got[i], LONG / 2, 2 * LONG);
     }
 }
 
