@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # demo.sh: shows the library at work with the `sp` command that is in PATH ("make demo" builds it and runs this): which
-# plugins there are, a request over every transport, and nngcat as the peer in both directions. Takes a few seconds.
+# plugins there are, a request over every transport, every pattern, and nngcat as the peer in both directions. Takes some
+# seconds.
 set -u
 
 command -v sp >/dev/null || { echo "demo: there is no sp in PATH (make demo builds it)" >&2; exit 1; }
@@ -42,11 +43,12 @@ verdict() {
     printf '   %s\n' "$1"
 }
 
-# URL SERVER CLIENT [REQ REP]: `SERVER --REP` listens at the URL, `CLIENT --REQ` dials it until it is there; each prints
-# what the other one sent.
+# URL SERVER CLIENT [REQ REP [OPTION...]]: `SERVER --REP` listens at the URL, `CLIENT --REQ`, with the options, dials it
+# until it is there; each prints what the other one sent.
 exchange() {
     local url=$1 server=$2 client=$3 asks=${4:-req} answers=${5:-rep} code=0
 
+    shift $(($# < 5 ? $# : 5))
     printf '%s\n' "-- $url"
     if ! sp inspect "${url%%://*}" >/dev/null 2>&1; then
         echo "   skipped: no plugin provides this transport"
@@ -57,7 +59,7 @@ exchange() {
         --send-timeout 5 >"$dir/server" 2>"$dir/errors" &
     child=$!
     timeout 8 $client "--$asks" --async --dial "$url" --data question --quoted --recv-timeout 5 \
-        --send-timeout 5 --interval 1 --count 1 >"$dir/client" 2>>"$dir/errors" || code=$?
+        --send-timeout 5 --interval 1 --count 1 "$@" >"$dir/client" 2>>"$dir/errors" || code=$?
     kill "$child" 2>/dev/null
     wait "$child" 2>/dev/null
     child=""
@@ -65,6 +67,28 @@ exchange() {
     printf '   %-8s %-7s got %s\n' "$client" "--$asks" "$(cat "$dir/client")"
     if [ "$code" -eq 0 ] && [ "$(cat "$dir/server")" = '"question"' ] &&
         [ "$(cat "$dir/client")" = '"answer"' ]; then
+        verdict ok
+    else
+        cat "$dir/errors"
+        verdict "FAILED ($code)"
+    fi
+}
+
+# URL SENDER RECEIVER [OPTION...]: the receiver, with the options, listens at the URL and prints what the sender sends.
+one_way() {
+    local url=$1 sender=$2 receiver=$3 code=0
+
+    shift 3
+    printf '%s\n' "-- $url"
+    timeout 8 sp cat "--$receiver" "$@" --listen "$url" --quoted --recv-timeout 5 --count 1 >"$dir/server" \
+        2>"$dir/errors" &
+    child=$!
+    timeout 8 sp cat "--$sender" --async --dial "$url" --data "of $sender" --send-timeout 5 --delay 1 --count 1 \
+        --recv-timeout 1 2>>"$dir/errors" || code=$?
+    wait "$child" || code=$?
+    child=""
+    printf '   %-8s %-7s got %s\n' "sp cat" "--$receiver" "$(cat "$dir/server")"
+    if [ "$code" -eq 0 ] && [ "$(cat "$dir/server")" = "\"of $sender\"" ]; then
         verdict ok
     else
         cat "$dir/errors"
@@ -89,6 +113,13 @@ fi
 exchange "ipc://$dir/socket" "sp cat" "sp cat"
 exchange "abstract://sp-demo-$$" "sp cat" "sp cat"
 exchange "tcp://127.0.0.1:$(free_port)" "sp cat" "sp cat"
+
+title "The other patterns"
+exchange "ipc://$dir/socket" "sp cat" "sp cat" pair1 pair1
+exchange "ipc://$dir/socket" "sp cat" "sp cat" surveyor respondent --delay 1
+one_way "ipc://$dir/socket" push pull
+one_way "ipc://$dir/socket" bus bus
+one_way "tcp://127.0.0.1:$(free_port)" pub sub --subscribe of
 
 title "The same with nngcat, an independent implementation, as the peer"
 if command -v nngcat >/dev/null; then
