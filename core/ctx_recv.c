@@ -544,7 +544,7 @@ static ssize_t recv_take(struct sp__ctx *c, ssize_t (*take)(struct sp__ctx *, vo
     sp__ctx_unlock(q);
     sp__wake(next);
     sp__run_posted(sp__option(&c->sock->opt.in_place) != 0);
-    return failure ? sp__fail_code((int)rc, "receive") : rc;
+    return failure ? sp__fail_code((int)rc, "receive: the question is over") : rc;
 }
 
 /// There is nothing to be had: how a blocking call goes on. SP_OK: it tries again.
