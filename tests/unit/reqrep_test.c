@@ -332,7 +332,7 @@ static void resend_off_and_the_peer_lost_is_econnreset(void **state)
     check_call_start(&c, receive, NULL);
     check_ok(sp_close(rep));
     check_rc(-ECONNRESET, check_call_join(&c, CHECK_SOON));
-    assert_string_equal(c.detail, "receive: Connection reset by peer");
+    assert_string_equal(c.detail, "receive: the question is over: Connection reset by peer");
     check_rc(SP_ESTATE, sp_recv(req, buf, sizeof(buf), 0)); // The question is over.
     check_rest(req);
 }
