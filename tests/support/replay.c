@@ -18,20 +18,34 @@
 #ifdef SP_TRACE
 static struct replay_trace *recording;
 
-static unsigned record_thread(struct replay_trace *t)
+static unsigned record_find(const struct replay_trace *t, const void *who)
 {
-    const void *self = sp__self();
     unsigned i = 0;
 
-    while (i < t->n_threads && t->threads[i] != self) {
+    while (i < t->n_threads && t->threads[i] != who) {
         i++;
     }
-    if (i == t->n_threads) {
-        if (i == REPLAY_THREADS) {
-            abort();
-        }
-        t->threads[t->n_threads++] = self;
+    return i;
+}
+
+/// A thread goes by its record in the library, before it has one by a place of its own. Not by
+/// sp__self, which makes a record, and with that lets other threads run.
+static unsigned record_thread(struct replay_trace *t)
+{
+    static _Thread_local char place;
+    const void *self = sp__thread_current;
+    unsigned i = record_find(t, self != NULL ? self : &place);
+
+    if (i == t->n_threads && self != NULL) {
+        i = record_find(t, &place);
     }
+    if (i == REPLAY_THREADS) {
+        abort();
+    }
+    if (i == t->n_threads) {
+        t->n_threads++;
+    }
+    t->threads[i] = self != NULL ? self : &place;
     return i;
 }
 
