@@ -177,6 +177,8 @@ void sp__watchdog_begin(int64_t time_ms);
 void sp__watchdog_end(void);
 /// Joins the watchdog's thread, if it has ended; under the lock.
 void sp__watchdog_reap(void);
+/// The process ends: joins it if it has ended, else it ends with the process; under the lock.
+void sp__watchdog_stay(void);
 /// Behind sp__watchdog_stir; the second one under the lock: negative if it cannot be started.
 void sp__watchdog_wake(void);
 int sp__watchdog_wake_locked(void);

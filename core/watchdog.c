@@ -35,6 +35,7 @@ static struct {
     void *thread; ///< under the scheduler's lock, as the two below; NULL: none
     bool there;
     bool gone;    ///< it only returns any more
+    bool stays;   ///< the process ends: it does not leave on its own
     int64_t time; ///< ns that a callback has; 0: for ever
 } dog;
 
@@ -217,7 +218,7 @@ static bool dog_through(bool busy)
     bool stirred = atomic_load_explicit(&sp__sched.stirred, memory_order_relaxed);
 
     sp__workers_unhold();
-    if (!sp__sched.stop && (busy || stirred || !sp__workers_asleep())) {
+    if (!sp__sched.stop && (busy || stirred || dog.stays || !sp__workers_asleep())) {
         atomic_store_explicit(&sp__sched.stirred, false, memory_order_relaxed);
         return false;
     }
@@ -261,6 +262,12 @@ void sp__watchdog_reap(void)
         dog.thread = NULL;
         dog.gone = false;
     }
+}
+
+void sp__watchdog_stay(void)
+{
+    dog.stays = true;
+    sp__watchdog_reap();
 }
 
 int sp__watchdog_wake_locked(void)

@@ -47,7 +47,7 @@ void sp__workers_reap(void)
     for (int i = 0; i < WORKERS_MAX; i++) {
         worker_reap(i);
     }
-    sp__watchdog_reap();
+    sp__watchdog_stay();
     (void)pthread_mutex_unlock(&sp__sched.lock);
 }
 
