@@ -125,8 +125,8 @@ static const char *peers_role(enum peer_program which, const char *role)
 static void peers_start(struct proc *p, enum peer_program which, const char *role,
                         const struct peers_place *place, bool listens)
 {
-    // Who is not there yet does not hear a survey or a bus: there is more. A survey not each second,
-    // which is how long one takes: libnng 1.5.2 now and then locks itself where both meet.
+    // Who is not there yet does not hear a survey or a bus: there is more. A survey not each
+    // second, which is how long one takes: libnng 1.5.2 now and then locks itself where both meet.
     const char *again = strcmp(role, "bus") == 0        ? " --interval 1"
                         : strcmp(role, "surveyor") == 0 ? " --interval 2"
                                                         : "";
