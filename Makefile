@@ -11,8 +11,8 @@
 #                   build/release/bench-results (bench-quick: in less than 90 s; bench-doc: and into doc/performance.md)
 #   make model      lets Spin verify the models of tests/model, and replays recorded runs on them: less than 5 minutes
 #                   (doc/models.md)
-#   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 2 minutes
-#   make mutants    plants sixteen bugs, one at a time, and shows which test finds each: about 12 minutes
+#   make aarch64    cross-builds to build/aarch64, runs its tests under qemu-user: about 6 minutes
+#   make mutants    plants eighteen bugs, one at a time, and shows which test finds each: about 12 minutes
 #   make clean
 
 PREFIX  ?= /usr/local
@@ -74,7 +74,7 @@ aarch64:
 	cmake/aarch64-sysroot.sh
 	cmake --preset aarch64
 	cmake --build build/aarch64 -j $(JOBS)
-	cd build/aarch64 && $(CTEST) -LE 'bench|count|fault'
+	cd build/aarch64 && $(CTEST) -LE 'bench|count|fault' -E '^interop_cat_'
 
 mutants:
 	cmake/install-deps.sh build test
