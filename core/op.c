@@ -533,6 +533,7 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
 /// Whether a call on it makes sense. Errors with detail.
 static int op_usable(const sp_op *op)
 {
+    (void)sp__self(); // From here on the thread has its record: it may take locks.
     if (op == NULL) {
         return sp__fail(SP_EINVAL, "operation: none");
     }

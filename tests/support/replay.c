@@ -18,34 +18,23 @@
 #ifdef SP_TRACE
 static struct replay_trace *recording;
 
-static unsigned record_find(const struct replay_trace *t, const void *who)
-{
-    unsigned i = 0;
-
-    while (i < t->n_threads && t->threads[i] != who) {
-        i++;
-    }
-    return i;
-}
-
-/// A thread goes by its record in the library, before it has one by a place of its own. Not by
+/// A thread goes by its record in the library, one that has none by a place of its own. Not by
 /// sp__self, which makes a record, and with that lets other threads run.
 static unsigned record_thread(struct replay_trace *t)
 {
     static _Thread_local char place;
-    const void *self = sp__thread_current;
-    unsigned i = record_find(t, self != NULL ? self : &place);
+    const void *self = sp__thread_current != NULL ? (const void *)sp__thread_current : &place;
+    unsigned i = 0;
 
-    if (i == t->n_threads && self != NULL) {
-        i = record_find(t, &place);
-    }
-    if (i == REPLAY_THREADS) {
-        abort();
+    while (i < t->n_threads && t->threads[i] != self) {
+        i++;
     }
     if (i == t->n_threads) {
-        t->n_threads++;
+        if (i == REPLAY_THREADS) {
+            abort();
+        }
+        t->threads[t->n_threads++] = self;
     }
-    t->threads[i] = self != NULL ? self : &place;
     return i;
 }
 
