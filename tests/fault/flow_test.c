@@ -382,7 +382,8 @@ static void library_may_end_under_everything(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pthread_create(&t[i].thread, NULL, make_and_close, &t[i]), 0);
     }
-    while (proc_now() < end) {
+    // One of them may take as long as a socket lingers.
+    while (proc_now() < end || ended <= 10) {
         fault_pause();
         sp_fini();
         ended++;
@@ -394,7 +395,6 @@ static void library_may_end_under_everything(void **state)
         assert_int_equal(pthread_join(t[i].thread, NULL), 0);
         assert_true(t[i].done > 0);
     }
-    assert_true(ended > 10);
 }
 
 int main(void)
