@@ -14,11 +14,10 @@
 
 #define RAWSP_HELLO 8
 
-int rawsp_listen(int *port)
+static int rawsp_listen_on(int fd, int *port)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 8) < 0 ||
         getsockname(fd, (struct sockaddr *)&a, &n) < 0) {
@@ -26,6 +25,24 @@ int rawsp_listen(int *port)
     }
     *port = ntohs(a.sin_port);
     return fd;
+}
+
+int rawsp_listen(int *port)
+{
+    return rawsp_listen_on(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port);
+}
+
+int rawsp_listen_narrow(int *port, int *bytes)
+{
+    socklen_t n = sizeof(*bytes);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    // Connections inherit it, and with it that the system does not change it by itself.
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUF, bytes, sizeof(*bytes)) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_RCVBUF, bytes, &n) < 0) {
+        return -1;
+    }
+    return rawsp_listen_on(fd, port);
 }
 
 static bool rawsp_ready(int fd, long long end)

@@ -21,6 +21,10 @@
 /// Listens at a free port of 127.0.0.1. The descriptor, or -1.
 int rawsp_listen(int *port);
 
+/// The same, where the system keeps at most so many bytes that nobody read for a connection:
+/// `*bytes` are asked for, and on return what it gave.
+int rawsp_listen_narrow(int *port, int *bytes);
+
 /// Accepts a connection and exchanges hellos as protocol `own`; `*peer` (may be NULL) is what the
 /// other side is. The descriptor, or -1: nobody came within `ms`, or it was no SP peer.
 int rawsp_accept(int listener, uint16_t own, uint16_t *peer, int ms);
