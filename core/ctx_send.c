@@ -8,9 +8,11 @@
 #include "cork.h"
 #include "ctx.h"
 #include "error.h"
+#include "pipe.h"
 #include "runtime.h"
 #include "scope.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /// Takes credit for one message. True: it did, and `left` is what there is now.
@@ -210,6 +212,56 @@ static int send_fail(struct sp__ctx *c, int err)
     }
 }
 
+/// Bytes of body and header that a connection has to take, as far as they are known; see
+/// struct sp__sock.
+static inline uint64_t send_size(const struct sp__ctx *c, const sp_msg *m)
+{
+    return c->sock->ref.raw ? (uint64_t)m->len + m->header_len : m->len;
+}
+
+/// Relaxed: what was sent before a connection was there has to be dropped by its transport anyway.
+static inline uint64_t send_max(const struct sp__ctx *c)
+{
+    return atomic_load_explicit(&c->sock->body_max, memory_order_relaxed);
+}
+
+/// A message is larger than what one of the connections takes: says which.
+static SP__APART int send_too_large(struct sp__ctx *c, uint64_t size)
+{
+    struct sp__sock *s = c->sock;
+    struct sp__limit least = {UINT64_MAX, NULL};
+    char url[256] = "its peer";
+
+    (void)pthread_mutex_lock(&s->lock);
+    for (const struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        // Acquire: a pipe that is up has its names.
+        if (atomic_load_explicit(&p->state, memory_order_acquire) == SP__PIPE_UP &&
+            sp__pipe_limit(p).bytes < least.bytes) {
+            least = sp__pipe_limit(p);
+            (void)snprintf(url, sizeof(url), "%s", sp__ep_url(p->ep));
+        }
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    if (least.bytes == UINT64_MAX) {
+        least.bytes = send_max(c); // That connection is gone meanwhile.
+    }
+    return sp__fail(SP_EMSGSIZE, "send: message of %llu bytes: %s takes at most %llu%s%s",
+                    (unsigned long long)size, url, (unsigned long long)least.bytes,
+                    least.hint != NULL ? "; " : "", least.hint != NULL ? least.hint : "");
+}
+
+/// How many messages from the first on every connection takes.
+static size_t send_fitting(const struct sp__ctx *c, sp_msg *const *m, size_t n)
+{
+    uint64_t max = send_max(c);
+    size_t fit = max == UINT64_MAX ? n : 0;
+
+    while (fit < n && send_size(c, m[fit]) <= max) {
+        fit++;
+    }
+    return fit;
+}
+
 /// Unlocks what a send changed for those who observe it.
 static void send_unlock(struct sp__ctx *q, unsigned events)
 {
@@ -221,13 +273,17 @@ static void send_unlock(struct sp__ctx *q, unsigned events)
     }
 }
 
-/// Takes the address of the last request. False: there is none.
-static bool reply_take(struct sp__ctx *c, sp_msg *m)
+/// Takes the address of the last request. SP_ESTATE: there is none; SP_EMSGSIZE.
+static int reply_take(struct sp__ctx *c, sp_msg *m)
 {
     bool may;
 
     sp__lock(&c->rx->lock);
     may = c->may_reply;
+    if (may && (uint64_t)m->len + c->reply_len > send_max(c)) {
+        sp__unlock(&c->rx->lock);
+        return SP_EMSGSIZE;
+    }
     c->may_reply = false;
     if (may) {
         memcpy(m->header, c->reply_header, c->reply_len);
@@ -235,7 +291,7 @@ static bool reply_take(struct sp__ctx *c, sp_msg *m)
         m->peer = c->reply_peer;
     }
     send_unlock(c->rx, SP_POLLOUT);
-    return may;
+    return may ? 1 : SP_ESTATE;
 }
 
 /// Begins a new question: the answers to earlier ones mean nothing any more.
@@ -358,9 +414,7 @@ static int send_credit(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 static int send_reply(struct sp__ctx *c, sp_msg *m)
 {
     sp__msg(m)->cost = 0;
-    return atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED
-           : reply_take(c, m)                                     ? 1
-                                                                  : SP_ESTATE;
+    return atomic_load_explicit(&c->closed, memory_order_relaxed) ? SP_ECLOSED : reply_take(c, m);
 }
 
 /// Posts messages that have their credit to the socket's actor. Returns their bytes.
@@ -404,6 +458,7 @@ static inline void send_run(struct sp__ctx *c, size_t n, size_t bytes)
 static SP__APART int send_any(struct sp__ctx *c, sp_msg **m, size_t n, int64_t timeout)
 {
     uint32_t flags = c->sock->ops->flags;
+    uint64_t size;
     size_t bytes;
     int got;
 
@@ -413,11 +468,16 @@ static SP__APART int send_any(struct sp__ctx *c, sp_msg **m, size_t n, int64_t t
     if ((flags & SP_PROTO_NO_SEND) != 0) {
         return send_fail(c, SP_ENOTSUP);
     }
+    size = send_size(c, m[0]);
+    n = send_fitting(c, m, n);
+    if (n == 0) {
+        return send_too_large(c, size);
+    }
     got = (flags & SP_PROTO_REPLIES) != 0
               ? send_reply(c, m[0])
               : send_credit(c, m, n < INT32_MAX ? n : INT32_MAX, timeout);
     if (got < 0) {
-        return send_fail(c, got);
+        return got == SP_EMSGSIZE ? send_too_large(c, size) : send_fail(c, got);
     }
     bytes = send_post(c, m, got);
     send_run(c, (size_t)got, bytes);
@@ -434,7 +494,7 @@ int sp__ctx_send_one(struct sp__ctx *c, sp_msg *m, int64_t timeout)
 
     // Most often there is credit for it, and nobody observes it.
     if ((flags & (SP_PROTO_NO_SEND | SP_PROTO_REPLIES)) != 0 ||
-        atomic_load_explicit(&c->closed, memory_order_relaxed) ||
+        atomic_load_explicit(&c->closed, memory_order_relaxed) || send_size(c, m) > send_max(c) ||
         sp__observed(&c->observers, SP_POLLOUT) || !credit_take(c, cost, &left)) {
         return send_any(c, &m, 1, timeout);
     }
@@ -503,6 +563,7 @@ void sp__ctx_send_op(struct sp__ctx *c, struct sp__waiter *w, sp_msg *m, bool fi
 {
     uint32_t flags = c->sock->ops->flags;
     int rc = (flags & SP_PROTO_NO_SEND) != 0   ? SP_ENOTSUP
+             : send_size(c, m) > send_max(c)   ? send_too_large(c, send_size(c, m))
              : (flags & SP_PROTO_REPLIES) != 0 ? send_reply(c, m)
                                                : op_credit(c, w, m, first);
 

@@ -16,6 +16,8 @@
 #define EP_CLOSE 2U
 #define EP_READY 4U
 #define EP_ABORT 8U
+#define EP_IN 16U // of the fd of a listener with on_ready
+#define EP_HUP 32U
 
 #define ACCEPT_BURST 16     // connections accepted in one turn
 #define ACCEPT_RETRY_MS 100 // after a lack of fds or memory
@@ -103,6 +105,26 @@ uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what)
                ? sp__counted(&sp__listening(ep)->counters[what])
                : atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)&ep->attempts[what],
                                       memory_order_relaxed);
+}
+
+const char *sp__ep_counter_name(unsigned what)
+{
+    static const char *const names[SP__EP_COUNTERS] = {
+        [SP__EP_CONNECT] = "connect",
+        [SP__EP_REFUSED] = "refused",
+        [SP__EP_DISCONNECT] = "disconnect",
+        [SP__EP_CANCELED] = "canceled",
+        [SP__EP_TIMEOUT] = "timeout",
+        [SP__EP_PROTO] = "proto",
+        [SP__EP_AUTH] = "auth",
+        [SP__EP_OOM] = "oom",
+        [SP__EP_REJECT] = "reject",
+        [SP__EP_OVERFLOW] = "overflow",
+        [SP__EP_FALLBACK] = "fallback",
+        [SP__EP_OTHER] = "other",
+    };
+
+    return names[what];
 }
 
 static enum sp__ep_counter ep_reason(int err)
@@ -408,6 +430,11 @@ void sp__ep_pipe_gone(struct sp__ep *ep, struct sp__pipe *p, bool was_up)
     }
 }
 
+static bool ep_shared(const struct sp__ep *ep)
+{
+    return ep->transport->ops.on_ready != NULL;
+}
+
 static void ep_shut(struct sp__ep *ep)
 {
     sp__transport_begin(ep->sock, &ep->transport->ops, SP__SLOT_EP_CLOSE);
@@ -422,8 +449,19 @@ void sp__ep_linger(struct sp__ep *ep)
                   "the socket was closed"); // It dials on if there is something to flush.
     } else {
         sp__timer_cancel(&ep->timer);
-        sp__watch_close(&sp__listening(ep)->watch);
+        if (!ep_shared(ep)) { // Its pipes' messages still come from that.
+            sp__watch_close(&sp__listening(ep)->watch);
+        }
         ep_shut(ep);
+    }
+}
+
+static void ep_shut_pipes(struct sp__ep *ep)
+{
+    for (struct sp__pipe *p = ep->sock->pipes; p != NULL; p = p->next) {
+        if (p->ep == ep) {
+            sp__pipe_shut(p, SP_ECANCELED);
+        }
     }
 }
 
@@ -437,16 +475,18 @@ void sp__ep_close_now(struct sp__ep *ep)
     ep->closed = true;
     sp__timer_cancel(&ep->timer);
     sp__host_timers_cancel(ep->timers);
+    if (ep_shared(ep)) {
+        ep_shut_pipes(ep);
+        ep_shut(ep);
+    }
     if (sp__listening(ep) != NULL) {
         sp__watch_close(&sp__listening(ep)->watch);
     }
-    ep_shut(ep);
-    ep_settle(ep, SP_ECLOSED, "the socket was closed");
-    for (struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
-        if (p->ep == ep) {
-            sp__pipe_shut(p, SP_ECANCELED);
-        }
+    if (!ep_shared(ep)) {
+        ep_shut(ep);
+        ep_shut_pipes(ep);
     }
+    ep_settle(ep, SP_ECLOSED, "the socket was closed");
     (void)pthread_mutex_lock(&s->lock);
     for (struct sp__ep **at = &s->eps; *at != NULL; at = &(*at)->next) {
         if (*at == ep) {
@@ -486,6 +526,22 @@ static void start_dialling(struct sp__ep *ep)
     dial_now(ep);
 }
 
+/// What an endpoint with on_ready is told. Not once its fd is closed.
+static void ep_tell_ready(struct sp__ep *ep, unsigned bits)
+{
+    struct sp__listening *l = sp__listening(ep);
+    bool open = l != NULL && l->watch.fd >= 0;
+    unsigned ready = ((bits & EP_IN) != 0 ? SP_READY_IN : 0) |
+                     ((bits & EP_HUP) != 0 ? SP_READY_HUP : 0);
+
+    if ((bits & EP_READY) == 0 && (ready == 0 || !open)) {
+        return;
+    }
+    sp__transport_begin(ep->sock, &ep->transport->ops, SP__SLOT_ON_READY);
+    ep->transport->ops.on_ready(ep->ref.state, open ? ready : 0);
+    sp__transport_end(ep->sock);
+}
+
 static void ep_on_event(struct sp__event *ev)
 {
     struct sp__ep *ep = SP__CONTAINER(ev, struct sp__ep, ev);
@@ -503,7 +559,11 @@ static void ep_on_event(struct sp__event *ev)
         if ((bits & EP_ABORT) != 0) {
             dial_abort(ep);
         }
-        if (!ep->dialer && ep->running && ep->sock->state == SP__SOCK_OPEN) {
+        if (ep_shared(ep)) {
+            ep_tell_ready(ep, bits);
+        }
+        if (!ep->dialer && ep->running && ep->sock->state == SP__SOCK_OPEN &&
+            (!ep_shared(ep) || (bits & EP_READY) != 0)) {
             accept_now(ep);
         }
     }
@@ -534,8 +594,14 @@ void sp__ep_ready(struct sp__ep *ep)
 
 static void ep_watch_ready(struct sp__watch *w, unsigned ready)
 {
-    (void)ready;
-    sp__ep_ready(SP__CONTAINER(w->obj, struct sp__ep, obj));
+    struct sp__ep *ep = SP__CONTAINER(w->obj, struct sp__ep, obj);
+
+    if (!ep_shared(ep)) {
+        sp__ep_ready(ep);
+    } else {
+        ep_post(ep, ((ready & SP_READY_IN) != 0 ? EP_IN : 0) |
+                        ((ready & SP_READY_HUP) != 0 ? EP_HUP : 0));
+    }
 }
 
 /* ------------------------------------------------------------------ The calling thread */
@@ -742,7 +808,9 @@ static int listen_now(struct sp__sock *s, void *arg)
     sp__listening(ep)->bound = bound;
     (void)pthread_mutex_unlock(&s->lock);
     ep->running = true;
-    accept_now(ep);
+    if (!ep_shared(ep)) {
+        accept_now(ep);
+    }
     return SP_OK;
 }
 

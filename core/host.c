@@ -272,12 +272,17 @@ static void host_pipe_drop(sp_pipe_ref *pipe)
 static int host_ep_watch(sp_ep_ref *ep, int fd)
 {
     struct sp__listening *l = sp__listening(host_ep(ep));
+    int rc;
 
     if (l == NULL) {
         return SP_ENOTSUP;
     }
     atomic_store_explicit(&host_ep(ep)->sock->polls, true, memory_order_relaxed);
-    return sp__watch_open(&l->watch, fd);
+    rc = sp__watch_open(&l->watch, fd);
+    if (rc == SP_OK && host_ep(ep)->transport->ops.on_ready != NULL) {
+        sp__watch_out(&l->watch, false); // An fd for all peers is writable again and again.
+    }
+    return rc;
 }
 
 static void host_ep_unwatch(sp_ep_ref *ep, int fd)

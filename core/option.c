@@ -171,8 +171,9 @@ static bool target_find(const struct target *t, const char *name, struct place *
 
         plugin = (struct plugin_options){ops->options, ops->option_count, ops->option_size,
                                          t->ep->ref.state, NULL};
-        return find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out) ||
-               find_plugin(&plugin, name, out);
+        // A transport may see to one of the core's itself ("max-peers").
+        return find_plugin(&plugin, name, out) ||
+               find_core(ep_options, COUNT(ep_options), &t->ep->opt, name, out);
     }
     plugin = (struct plugin_options){t->sock->ops->options, t->sock->ops->option_count,
                                      t->sock->ops->option_size, t->sock->ref.state,

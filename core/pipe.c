@@ -57,6 +57,23 @@ static SP__APART void pipe_first(struct sp__sock *s)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/// Senders are told what the smallest connection takes. `gone`: one that is no more.
+static SP__APART void pipe_limit_senders(struct sp__sock *s, const struct sp__pipe *gone)
+{
+    uint64_t max = UINT64_MAX;
+    uint64_t header = s->ref.raw ? 0 : s->ops->header_size;
+
+    for (const struct sp__pipe *p = s->pipes; p != NULL; p = p->next) {
+        if (p != gone && p->added && sp__pipe_limit(p).bytes < max) {
+            max = sp__pipe_limit(p).bytes;
+        }
+    }
+    if (max != UINT64_MAX) {
+        max = max > header ? max - header : 0;
+    }
+    atomic_store_explicit(&s->body_max, max, memory_order_relaxed);
+}
+
 /// The connection may be used: the protocol and the senders get it.
 static void pipe_join(struct sp__pipe *p)
 {
@@ -88,6 +105,9 @@ static void pipe_join(struct sp__pipe *p)
     }
     if (s->ops->window == SP_WINDOW_PIPES) {
         sp__ctx_grant(&s->ctx, p->cap);
+    }
+    if (p->names->limit != 0) {
+        pipe_limit_senders(s, NULL);
     }
     sp__ep_pipe_up(p->ep, p);
     if (p->user != NULL) {
@@ -193,6 +213,9 @@ static void pipe_gone(struct sp__pipe *p)
         }
         if (s->ops->window == SP_WINDOW_PIPES) {
             sp__ctx_grant(&s->ctx, -(int64_t)p->cap);
+        }
+        if (p->names->limit != 0) {
+            pipe_limit_senders(s, p);
         }
     }
     p->added = false;
@@ -578,6 +601,16 @@ struct sp__who sp__pipe_who(const struct sp__pipe *p)
         memcpy(&who, p->names->text + p->names->who, sizeof(who));
     }
     return who;
+}
+
+struct sp__limit sp__pipe_limit(const struct sp__pipe *p)
+{
+    struct sp__limit limit = {UINT64_MAX, NULL};
+
+    if (p->names->limit != 0) {
+        memcpy(&limit, p->names->text + p->names->limit, sizeof(limit));
+    }
+    return limit;
 }
 
 void sp__pipe_user_close(struct sp__pipe *p)

@@ -37,14 +37,18 @@ static struct sp__pipe_names *rx_names(const sp_handshake *hs, const char *first
     size_t one = strlen(first) + 1;
     size_t two = strcmp(first, second) != 0 ? strlen(second) + 1 : 0;
     size_t three = who.uid != -1 || who.gid != -1 || who.pid != -1 ? sizeof(who) : 0;
-    struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two + three);
+    struct sp__limit limit = {hs->send_max, hs->send_hint};
+    size_t four = hs->send_max > 0 ? sizeof(limit) : 0;
+    struct sp__pipe_names *names = sp__alloc(sizeof(*names) + one + two + three + four);
 
     if (names != NULL) {
         names->remote = two > 0 ? (uint16_t)one : 0;
         names->who = three > 0 ? (uint16_t)(one + two) : 0;
+        names->limit = four > 0 ? (uint16_t)(one + two + three) : 0;
         memcpy(names->text, first, one);
         memcpy(names->text + one, second, two);
         memcpy(names->text + one + two, &who, three);
+        memcpy(names->text + one + two + three, &limit, four);
     }
     return names;
 }

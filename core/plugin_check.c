@@ -6,6 +6,7 @@
 #include "json.h"
 #include "manifest.h"
 #include "overflow.h"
+#include "socket.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define CHECK_PLUGIN_1_0 CHECK_SIZE(sp_plugin, unload)
 #define CHECK_EXPORT_1_0 CHECK_SIZE(sp_export, ops)
 #define CHECK_OPTION_1_0 CHECK_SIZE(sp_option, doc)
+#define CHECK_COUNTER_1_0 CHECK_SIZE(sp_counter, doc)
 #define CHECK_PROTOCOL_1_0 (offsetof(sp_protocol_ops, raw) + sizeof(void *))
 #define CHECK_TRANSPORT_1_0 CHECK_SIZE(sp_transport_ops, pipe_fini)
 
@@ -45,6 +47,11 @@ const sp_export *sp__export_at(const sp_plugin *desc, size_t i)
 const sp_option *sp__option_at(const sp_option *options, size_t option_size, size_t i)
 {
     return (const sp_option *)(const void *)((const char *)options + i * option_size);
+}
+
+const sp_counter *sp__counter_at(const sp_transport_ops *ops, size_t i)
+{
+    return (const sp_counter *)(const void *)((const char *)ops->counters + i * ops->counter_size);
 }
 
 const sp_export *sp__export_find(const sp_plugin *desc, sp_kind kind, const char *name)
@@ -350,6 +357,56 @@ static const char *check_transport_slots(const sp_transport_ops *ops)
     return NULL;
 }
 
+static bool check_counter_taken(const sp_transport_ops *ops, size_t n)
+{
+    const char *name = sp__counter_at(ops, n)->name;
+
+    for (unsigned i = 0; i < SP__EP_COUNTERS; i++) {
+        if (strcmp(sp__ep_counter_name(i), name) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(sp__counter_at(ops, i)->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_counters(const struct check_owner *o, const sp_transport_ops *ops,
+                          struct sp__why *why)
+{
+    if (!SP__HAS(ops, sp_transport_ops, counter_size) || ops->counter_count == 0) {
+        return SP_OK;
+    }
+    if (ops->counters == NULL || ops->counter_count > CHECK_OPTIONS_MAX ||
+        ops->counter_size < CHECK_COUNTER_1_0 || ops->counter_size % _Alignof(sp_counter) != 0) {
+        return check_bad(o, why, "bad counter table of %zu of %zu bytes", ops->counter_count,
+                         ops->counter_size);
+    }
+    for (size_t i = 0; i < ops->counter_count; i++) {
+        const sp_counter *c = sp__counter_at(ops, i);
+
+        if (!check_name(c->name, "_")) {
+            return check_bad(o, why, "bad counter name \"%s\"",
+                             check_text(c->name) == NULL ? c->name : "");
+        }
+        if (check_counter_taken(ops, i)) {
+            return check_bad(o, why, "counter \"%s\" is there twice, or the core's", c->name);
+        }
+        if (check_text(c->doc) != NULL) {
+            return check_bad(o, why, "counter \"%s\": doc %s", c->name, check_text(c->doc));
+        }
+        if (c->offset % sizeof(uint64_t) != 0 || o->main_size < sizeof(uint64_t) ||
+            c->offset > o->main_size - sizeof(uint64_t)) {
+            return check_bad(o, why, "counter \"%s\": offset %zu is outside or not aligned",
+                             c->name, c->offset);
+        }
+    }
+    return SP_OK;
+}
+
 static int check_transport(const sp_transport_ops *ops, const char *scheme, struct sp__why *why)
 {
     struct check_owner o = {.kind = "transport", .name = scheme, .raw = ""};
@@ -373,6 +430,9 @@ static int check_transport(const sp_transport_ops *ops, const char *scheme, stru
         return check_bad(&o, why, "url_form %s", check_text(ops->url_form));
     }
     o.main_size = ops->ep_size;
+    if (check_counters(&o, ops, why) < 0) {
+        return SP_EABI;
+    }
     return check_options(&o, ops->options, ops->option_count, ops->option_size, why);
 }
 

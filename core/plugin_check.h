@@ -21,6 +21,7 @@ int sp__check_plugin(const sp_plugin *desc, struct sp__why *why);
 
 /// Access to arrays whose items may be larger than this library knows.
 const sp_export *sp__export_at(const sp_plugin *desc, size_t i);
+const sp_counter *sp__counter_at(const sp_transport_ops *ops, size_t i);
 const sp_option *sp__option_at(const sp_option *options, size_t option_size, size_t i);
 /// The export of a kind and name, or NULL. The descriptor has passed sp__check_plugin.
 const sp_export *sp__export_find(const sp_plugin *desc, sp_kind kind, const char *name);

@@ -141,6 +141,7 @@ int sp__copy_transport(sp_transport_ops *to, const sp_transport_ops *from)
     to->size = sizeof(*to);
     to->ep_fini = to->ep_fini != NULL ? to->ep_fini : stub_self;
     to->on_timer = to->on_timer != NULL ? to->on_timer : stub_on_timer;
+    to->counter_count = SP__HAS(from, sp_transport_ops, counter_size) ? to->counter_count : 0;
     return copy_options(&to->options, to->option_count, &to->option_size);
 }
 

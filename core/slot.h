@@ -20,6 +20,7 @@ enum sp__slot {
     SP__SLOT_ACCEPT,
     SP__SLOT_DIAL,
     SP__SLOT_EP_CLOSE,
+    SP__SLOT_ON_READY,
     SP__SLOT_SUBMIT,
     SP__SLOT_PIPE_CLOSE,
     // Of either, or of an actor of the application, as the rest.

@@ -576,6 +576,7 @@ static void sock_defaults(struct sp__sock *s)
     s->opt.ep.hello_timeout = 10000;
     s->opt.ep.connect_timeout = 30000;
     s->opt.ep.max_handshakes = 256;
+    atomic_init(&s->body_max, UINT64_MAX);
     s->opt.ep.send_priority = 8;
     s->opt.ep.recv_priority = 8;
 }

@@ -220,6 +220,7 @@ enum sp__pipe_state {
 struct sp__pipe_names {
     uint16_t remote; ///< where in `text` the remote address begins: 0 when it is the local one
     uint16_t who;    ///< where the bytes of a struct sp__who are; 0: the transport does not know
+    uint16_t limit;  ///< where the bytes of a struct sp__limit are; 0: it takes any message
     char text[];     ///< the local address, or the cause of the failure
 };
 
@@ -228,6 +229,12 @@ struct sp__who {
     int32_t uid; ///< as the system's unsigned type has it
     int32_t gid;
     int32_t pid;
+};
+
+/// What a connection takes at most.
+struct sp__limit {
+    uint64_t bytes;   ///< of a message with its header
+    const char *hint; ///< what says so; NULL: unknown
 };
 
 /// What tells the user about a pipe.
@@ -357,6 +364,8 @@ static inline bool sp__pipe_usable(const struct sp__pipe *p)
 }
 /// Of a pipe that has a handle.
 struct sp__who sp__pipe_who(const struct sp__pipe *p);
+/// What a pipe that has a handle takes at most; UINT64_MAX: any message.
+struct sp__limit sp__pipe_limit(const struct sp__pipe *p);
 static inline int64_t sp__who_id(int32_t id)
 {
     return id == -1 ? -1 : (int64_t)(uint32_t)id;
@@ -466,6 +475,7 @@ static inline struct sp__listening *sp__listening(const struct sp__ep *ep)
 /// Counts how an attempt or a connection ended. The socket's actor.
 void sp__ep_count(struct sp__ep *ep, enum sp__ep_counter what);
 uint64_t sp__ep_counted(const struct sp__ep *ep, enum sp__ep_counter what);
+const char *sp__ep_counter_name(unsigned what); ///< in statistics
 
 /// The URL at which it can be dialled, else the one that it was made for. Under sock->lock.
 static inline const char *sp__ep_url(const struct sp__ep *ep)
@@ -565,9 +575,11 @@ struct sp__sock {
     uint64_t dropped; ///< messages to be sent, when it began to close
 
     // Read by others.
-    atomic_uint peers;   ///< pipes that are up
-    atomic_bool watched; ///< there is a function for pipe events
-    atomic_bool polls;   ///< it has, or had, descriptors in the readiness set
+    _Atomic uint64_t body_max; ///< bytes of the largest body that every pipe takes, with the header
+                               ///< that the protocol gives it; UINT64_MAX: any
+    atomic_uint peers;         ///< pipes that are up
+    atomic_bool watched;       ///< there is a function for pipe events
+    atomic_bool polls;         ///< it has, or had, descriptors in the readiness set
     pthread_mutex_t lock;
     struct sp__pipe *pipes; ///< under the lock
     struct sp__ctx *ctxs;   ///< under the lock; without the socket's own

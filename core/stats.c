@@ -6,6 +6,7 @@
 #include "json.h"
 #include "mailbox.h"
 #include "platform.h"
+#include "plugin_check.h"
 #include "pool.h"
 #include "runtime.h"
 #include "sched.h"
@@ -24,21 +25,6 @@ static const char *const discard_names[SP_DISCARD_REASONS] = {
     [SP_DISCARD_CLOSED] = "closed",       [SP_DISCARD_STATE] = "state",
     [SP_DISCARD_CANCELED] = "canceled",   [SP_DISCARD_OWN] = "own",
     [SP_DISCARD_UNWANTED] = "unwanted",
-};
-
-static const char *const ep_names[SP__EP_COUNTERS] = {
-    [SP__EP_CONNECT] = "connect",
-    [SP__EP_REFUSED] = "refused",
-    [SP__EP_DISCONNECT] = "disconnect",
-    [SP__EP_CANCELED] = "canceled",
-    [SP__EP_TIMEOUT] = "timeout",
-    [SP__EP_PROTO] = "proto",
-    [SP__EP_AUTH] = "auth",
-    [SP__EP_OOM] = "oom",
-    [SP__EP_REJECT] = "reject",
-    [SP__EP_OVERFLOW] = "overflow",
-    [SP__EP_FALLBACK] = "fallback",
-    [SP__EP_OTHER] = "other",
 };
 
 static void add(struct sp__json *o, const char *name, uint64_t v)
@@ -90,13 +76,27 @@ static void add_pipe(struct sp__json *o, const struct sp__pipe *p)
     add(o, "rx_queued", atomic_load_explicit(&p->held_depth, memory_order_relaxed));
 }
 
+/// What the transport counts itself.
+static void add_ep_own(struct sp__json *o, const struct sp__ep *ep)
+{
+    const sp_transport_ops *ops = &ep->transport->ops;
+
+    for (size_t i = 0; i < ops->counter_count; i++) {
+        const sp_counter *c = sp__counter_at(ops, i);
+        const char *at = (const char *)ep->ref.state + c->offset;
+
+        add(o, c->name, __atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_RELAXED));
+    }
+}
+
 static void add_ep(struct sp__json *o, const struct sp__ep *ep)
 {
     add_id(o, ep->obj.id);
     sp__json_add_str(o, "url", sp__ep_url(ep));
     for (unsigned i = 0; i < SP__EP_COUNTERS; i++) {
-        add(o, ep_names[i], sp__ep_counted(ep, i));
+        add(o, sp__ep_counter_name(i), sp__ep_counted(ep, i));
     }
+    add_ep_own(o, ep);
 }
 
 /// What the socket's actor dropped, and in `more`, for each reason, what others did.

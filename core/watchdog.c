@@ -55,6 +55,7 @@ static const char *const slot_names[SP__SLOTS] = {
     [SP__SLOT_ACCEPT] = "accept",
     [SP__SLOT_DIAL] = "dial",
     [SP__SLOT_EP_CLOSE] = "ep_close",
+    [SP__SLOT_ON_READY] = "on_ready",
     [SP__SLOT_PIPE_CLOSE] = "pipe_close",
     [SP__SLOT_ON_TIMER] = "on_timer",
     [SP__SLOT_INIT] = "init",

@@ -303,6 +303,8 @@ struct sp_protocol_ops {
     sp_overflow overflow; ///< the option's default
     uint32_t overflows; ///< the policies that may be set, SP_OVERFLOW_BIT of each; 0: none, it has
                         ///< no such option
+    size_t header_size; ///< bytes of header that on_send gives a message of the application: what a
+                        ///< connection takes (sp_handshake.send_max) is counted with them
 };
 
 /* ------------------------------------------------------------------ Transports */
@@ -327,6 +329,11 @@ typedef struct sp_handshake {
     sp_cause cause;          ///< out: on failure
     const sp_id_pair *pairs; ///< in: what may be chosen, in order of preference; the first is `ids`
     size_t pair_count;
+    uint64_t send_max;     ///< out: bytes of the largest message, header included, that this
+                           ///< connection takes; 0: any. The core does not send larger ones:
+                           ///< SP_EMSGSIZE. What was sent before the connection was there may
+                           ///< reach submit all the same
+    const char *send_hint; ///< out: with send_max, what says so and how to raise it; constant
 } sp_handshake;
 
 /// The peer said that it is `said`: takes that down, and the pair that fits. False: none does.
@@ -355,6 +362,20 @@ typedef struct sp_bound {
 /// sent, without an actor in between, and harvest when pipe_pass had found no credit and there is
 /// some again. submit and pipe_close of a pipe never run at the same time.
 #define SP_TRANSPORT_PASSES 1U
+
+/// A number in an endpoint's statistics: `uint64_t` in its state, which only grows. Whoever counts
+/// does so by sp_counter_add, in any thread.
+typedef struct sp_counter {
+    const char *name; ///< lower case letters, digits and "_"; none of those that the core counts
+    size_t offset;    ///< in the endpoint's state
+    const char *doc;  ///< one line
+} sp_counter;
+
+/// Relaxed: a counter orders nothing else.
+static inline void sp_counter_add(uint64_t *counter, uint64_t n)
+{
+    (void)__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
 
 typedef struct sp_transport_ops sp_transport_ops;
 struct sp_transport_ops {
@@ -407,6 +428,17 @@ struct sp_transport_ops {
     /// [control] Free what the pipe holds. Mandatory.
     void (*pipe_fini)(void *pipe);
     uint32_t flags; ///< SP_TRANSPORT_…
+    /// [io] For a transport whose listener has one fd for all its peers. With it: the fd of
+    /// ep_watch is reported here (SP_READY_IN, SP_READY_HUP), not by accept, which is called only
+    /// after host->ep_ready; that calls this first, with 0, of a dialer too. ep_close takes no
+    /// new peers and comes after pipe_close of those that are to end with the endpoint; of a socket
+    /// that lingers it comes before: the watch stays, and this is called, until the transport has
+    /// closed the fd, at the latest in the pipe_close of its last pipe. Only then is the address
+    /// free.
+    void (*on_ready)(void *ep, unsigned ready);
+    const sp_counter *counters; ///< of endpoints
+    size_t counter_count;
+    size_t counter_size; ///< sizeof(sp_counter)
 };
 
 /* ------------------------------------------------------------------ The host table */
@@ -480,7 +512,7 @@ struct sp_host {
     /// [io] or [control] The same for a listener's fd. Unwatch before the fd is closed.
     int (*ep_watch)(sp_ep_ref *ep, int fd);
     void (*ep_unwatch)(sp_ep_ref *ep, int fd);
-    /// [any] A connection waits at this listener.
+    /// [any] A connection waits at this listener. See on_ready.
     void (*ep_ready)(sp_ep_ref *ep);
     void (*ep_hold)(sp_ep_ref *ep);
     void (*ep_drop)(sp_ep_ref *ep);

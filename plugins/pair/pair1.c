@@ -162,6 +162,7 @@ static const sp_protocol_ops pair1_raw_ops = {PAIR_COMMON,
                                               .on_send = pair1_raw_on_send,
                                               .on_recv = pair1_on_recv};
 const sp_protocol_ops pair1_ops = {PAIR_COMMON,
+                                   .header_size = 4,
                                    .flags = SP_PROTO_REQUEUE,
                                    .ids = pair1_ids,
                                    .pipe_size = sizeof(struct sp_ring_peer),

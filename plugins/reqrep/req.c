@@ -341,6 +341,7 @@ const sp_protocol_ops req_ops = {
     .ids = req_ids,
     .id_count = 1,
     .flags = SP_PROTO_ASKS | SP_PROTO_CONTEXTS,
+    .header_size = 4,
     .window = SP_WINDOW_PEER,
     .sock_size = sizeof(struct req),
     .ctx_size = sizeof(struct req_ctx),

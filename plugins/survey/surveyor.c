@@ -199,6 +199,7 @@ static const sp_protocol_ops surveyor_raw_ops = {SURVEYOR_COMMON, .ctx_open = su
 const sp_protocol_ops surveyor_ops = {
     SURVEYOR_COMMON,
     .flags = SP_PROTO_ASKS | SP_PROTO_MANY | SP_PROTO_CONTEXTS,
+    .header_size = 4,
     .options = surveyor_options,
     .option_count = sizeof(surveyor_options) / sizeof(surveyor_options[0]),
     .ctx_open = surveyor_ctx_open,
