@@ -275,7 +275,7 @@ static void answers_before_the_deadline_are_received_after_it(void **state)
         for (int i = 0; batch == 0 && i < N; i++) {
             check_rc(1, sp_recv(surveyor, buf, sizeof(buf), SP_NONBLOCK));
         }
-        check_rc(SP_ETIMEDOUT, sp_recv(surveyor, buf, sizeof(buf), SP_NONBLOCK));
+        check_rc(SP_ETIMEDOUT, sp_recv(surveyor, buf, sizeof(buf), 0)); // The timer may be late.
         check_rc(SP_ESTATE, sp_recv(surveyor, buf, sizeof(buf), SP_NONBLOCK));
     }
     rest(N);
