@@ -9,8 +9,8 @@
 void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes);
 /// Takes all that was published, in order; under the lock. False: nothing (ctx_recv.c).
 bool sp__ctx_pull(struct sp__ctx *c);
-/// Messages of this cost were taken: tells the socket's actor if it waits for room; under the lock
-/// (ctx_recv.c).
+/// Messages of this cost were taken: tells the socket's actor, if it waits for that and half of the
+/// queue is free; under the lock (ctx_recv.c).
 void sp__ctx_made_room(struct sp__ctx *c, uint64_t cost);
 /// Whether a receive would not wait; under the queue's lock, which is given up by the next, as it
 /// may drop what is stale (ctx_recv.c).

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/// Taps. The queue itself is in ctx_recv.c. [any]
+/// Taps. What they do with the queue is in ctx_async.c. [any]
 #include "tap.h"
 
 #include "socket.h"

@@ -7,14 +7,14 @@
  * Claims: at rest the flag says whether there is something; a poller does not sleep for ever while
  * there is; it is not told of anything any more when it is gone.
  *
- * map: M1 core/ctx_recv.c sp__ctx_publish `if (sp__observed(&c->observers, SP_POLLIN)) {`
- * map: M2 core/ctx_recv.c rx_push `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_seq_cst`
- * map: M3 core/ctx_recv.c sp__ctx_publish `sp__observed_after(&c->observers, SP_POLLIN)`
- * map: M4 core/ctx_recv.c rx_tell `sp__observers_look(&c->observers);`
+ * map: M1 core/ctx_deliver.c sp__ctx_publish `if (sp__observed(&c->observers, SP_POLLIN)) {`
+ * map: M2 core/ctx_deliver.c rx_push `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest, memory_order_seq_cst`
+ * map: M3 core/ctx_deliver.c sp__ctx_publish `sp__observed_after(&c->observers, SP_POLLIN)`
+ * map: M4 core/ctx_deliver.c rx_tell `sp__observers_look(&c->observers);`
  * map: M5 core/ctx_send.c credit_take_many `if (sp__observed(&c->observers, SP_POLLOUT)) {`
  * map: M6 core/ctx_send.c credit_take_many `sp__observed_after(&c->observers, SP_POLLOUT)`
  * map: M7 core/ctx_send.c sp__ctx_grant `sp__observed_after(&c->observers, SP_POLLOUT)`
- * map: M8 core/ctx_recv.c rx_changed `sp__observers_changed(&q->observers, SP_POLLIN | SP_POLLOUT);`
+ * map: M8 core/ctx_rx.h sp__rx_changed `sp__observers_changed(&q->observers, SP_POLLIN | SP_POLLOUT);`
  * map: M9 core/observe.c sp__observe `observers_count(os, o->events, 1);`
  * map: M10 core/observe.c sp__observe `observer_look(o);`
  * map: M11 core/observe.c poller_fire `atomic_exchange_explicit(&p->fired, true, memory_order_release)`

@@ -7,21 +7,21 @@
  *
  * Claim: no receiver sleeps for ever while there is a message; none is lost.
  *
- * map: D1 core/ctx_recv.c rx_push `head = atomic_load_explicit(&c->rxq, memory_order_relaxed);`
- * map: D2 core/ctx_recv.c rx_push `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest`
- * map: D3 core/ctx_recv.c rx_push `return head == RX_WAITING;`
- * map: D4 core/ctx_recv.c rx_wake `wake = sp__waiter_pop(&c->receivers);`
- * map: D5 core/ctx_recv.c rx_wake `sp__wake(wake);`
+ * map: D1 core/ctx_deliver.c rx_push `head = atomic_load_explicit(&c->rxq, memory_order_relaxed);`
+ * map: D2 core/ctx_deliver.c rx_push `atomic_compare_exchange_weak_explicit(&c->rxq, &head, newest`
+ * map: D3 core/ctx_deliver.c rx_push `return head == SP__RX_WAITING;`
+ * map: D4 core/ctx_deliver.c rx_wake `wake = sp__waiter_pop(&c->receivers);`
+ * map: D5 core/ctx_deliver.c rx_wake `sp__wake(wake);`
  * map: D6 core/ctx_recv.c sp__ctx_pull `list = atomic_exchange_explicit(&c->rxq, NULL, memory_order_acquire);`
- * map: D7 core/ctx_recv.c rx_wait `q->local.head == NULL && rx_allowed(c) == SP_OK`
- * map: D8 core/ctx_recv.c rx_join `sp__waiter_add(&q->receivers, w, first);`
- * map: D9 core/ctx_recv.c rx_join `atomic_compare_exchange_strong_explicit(&q->rxq, &none, RX_WAITING`
+ * map: D7 core/ctx_recv.c rx_wait `q->local.head == NULL && sp__rx_allowed(c) == SP_OK`
+ * map: D8 core/ctx_recv.c sp__rx_join `sp__waiter_add(&q->receivers, w, first);`
+ * map: D9 core/ctx_recv.c sp__rx_join `atomic_compare_exchange_strong_explicit(&q->rxq, &none, SP__RX_WAITING`
  * map: D10 core/ctx_recv.c rx_wait `in_time = sp__sock_block(c->sock, deadline)`
  * map: D11 core/ctx_recv.c rx_wait `if (w.queued) {`
- * map: D12 core/ctx_recv.c rx_wait `next = rx_pass_on(q);`
- * map: D13 core/ctx_recv.c rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, RX_WAITING`
- * map: D14 core/ctx_recv.c rx_pass_on `next = sp__waiter_pop(&c->receivers);`
- * map: D15 core/ctx_recv.c recv_take `next = rx_pass_on(q);`
+ * map: D12 core/ctx_recv.c rx_wait `next = sp__rx_pass_on(q);`
+ * map: D13 core/ctx_recv.c sp__rx_pass_on `atomic_compare_exchange_strong_explicit(&c->rxq, &none, SP__RX_WAITING`
+ * map: D14 core/ctx_recv.c sp__rx_pass_on `next = sp__waiter_pop(&c->receivers);`
+ * map: D15 core/ctx_recv.c recv_take `next = sp__rx_pass_on(q);`
  * map: D20 core/ctx_evict.c sp__ctx_evict `evict_take(c, queued`
  *
  * D11 and D12 back each other: a receiver that was popped when its time was up looks again, and if
