@@ -5,7 +5,7 @@
 set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libltdl-dev libcjson-dev uuid-dev libmd-dev libcmocka-dev"
-test="libnng-dev libnanomsg-dev nng-utils nanomsg-utils libuv1-dev"
+test="libnng-dev libnanomsg-dev nng-utils nanomsg-utils libuv1-dev iproute2"
 demo="nng-utils"
 count="valgrind strace"
 bench="libnng-dev libnanomsg-dev libzmq3-dev $count"
