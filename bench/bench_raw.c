@@ -2,9 +2,9 @@
 /// The floor: what the system does without any library. Round trips: a futex hand-off between two
 /// threads (--spin 1: spinning instead), or blocking stream sockets. One-way: a ring between two
 /// threads, or framed messages gathered into writes of 64 KiB (--flight 1: a write for each message
-/// instead) and read into a buffer of that size. Start: two plugins of the project loaded by
-/// dlopen.
-#include "common.h"
+/// instead) and read into a buffer of that size; datagrams: raw_dgram.h. Start: two plugins of the
+/// project loaded by dlopen.
+#include "raw_dgram.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -37,6 +37,7 @@ struct end {
     size_t next;  ///< where the reader looks next
     char *buf;    ///< GATHER bytes
     char *body;
+    struct raw_dgram *dgram; ///< NULL: a stream, or threads
 };
 
 struct slot {
@@ -295,7 +296,9 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
     if (bench_is(a->what, "start")) {
         plugin_open(server ? "plugins" : "transports", server ? "pair" : a->transport);
     }
-    if (!bench_is(a->transport, "inproc")) {
+    if (bench_datagrams(a)) {
+        e->dgram = raw_dgram_open(a, server, url);
+    } else if (!bench_is(a->transport, "inproc")) {
         stream_open(e, url);
     }
     return e;
@@ -306,6 +309,9 @@ static unsigned end_send(void *end, uint64_t seq)
     struct end *e = end;
     bool lat = bench_is(e->a->what, "lat");
 
+    if (e->dgram != NULL) {
+        return raw_dgram_send(e->dgram, seq);
+    }
     if (bench_is(e->a->transport, "inproc")) {
         if (lat) {
             word_set(e, (uint32_t)seq + 1);
@@ -328,6 +334,9 @@ static unsigned end_recv(void *end, uint64_t seq)
     struct end *e = end;
     bool lat = bench_is(e->a->what, "lat");
 
+    if (e->dgram != NULL) {
+        return raw_dgram_recv(e->dgram, seq);
+    }
     if (bench_is(e->a->transport, "inproc")) {
         if (lat) {
             word_wait(e, (uint32_t)seq + 1);

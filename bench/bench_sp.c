@@ -66,6 +66,20 @@ static const char *end_protocol(const struct bench_args *a, bool server)
     bench_die("no pattern %s", a->pattern);
 }
 
+/// "packing" is an option of endpoints, to be set before they start.
+static void end_join(const struct end *e, bool server, const char *url)
+{
+    sp_listener l = {0};
+    sp_dialer d = {0};
+
+    (void)end_ok(server ? sp_listener_new(&l, e->s, url) : sp_dialer_new(&d, e->s, url),
+                 "endpoint");
+    if (e->a->packing >= 0) {
+        (void)end_ok(sp_set_int(server ? l.id : d.id, "packing", e->a->packing), "packing");
+    }
+    (void)end_ok(server ? sp_listener_start(l) : sp_dialer_start(d, 0), server ? "listen" : "dial");
+}
+
 static void *end_open(const struct bench_args *a, bool server, const char *url)
 {
     struct end *e = calloc(1, sizeof(*e));
@@ -83,11 +97,7 @@ static void *end_open(const struct bench_args *a, bool server, const char *url)
     if (bench_is(protocol, "sub")) {
         (void)end_ok(sp_set_bytes(e->s.id, "subscribe", topic, len), "subscribe");
     }
-    if (server) {
-        (void)end_ok(sp_listen(e->s, url, NULL), "listen");
-    } else {
-        (void)end_ok(sp_dial(e->s, url, NULL, 0), "dial");
-    }
+    end_join(e, server, url);
     return e;
 }
 

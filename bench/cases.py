@@ -3,6 +3,7 @@
 others is what counts."""
 
 TRANSPORTS = ("inproc", "ipc", "tcp")
+DATAGRAMS = ("unixgram", "udp", "rawip")
 PEERS = ("nng", "nanomsg", "zmq")
 
 
@@ -20,9 +21,12 @@ class Case:
         self.name, self.what, self.figure, self.more = name, what, figure, more
         self.args = [str(a) for a in args]
         self.members, self.group, self.key, self.unit = members, group, key, unit
+        self.transport = self.args[self.args.index("--transport") + 1]
 
 
 def size_text(size):
+    if size == 60000:
+        return "60 KB"
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB" if size >= 1 << 10 else f"{size} B"
 
 
@@ -51,6 +55,24 @@ def one_way(transport, size, pin, full=True):
     where = "one core" if pin else "both cores"
     return Case(f"one-way PAIR {size_text(size)} {transport}, {where}", "thr", "rate", True, args, members,
                 f"thr-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "/s")
+
+
+def one_way_datagrams(transport, size):
+    """Beside the bare calls: 32 datagrams a call, and one. What is lost on the way is not counted as received."""
+    members = [Member("sp", "bench_sp"), Member("sp unpacked", "bench_sp", "--packing", 0),
+               Member("sp batch 64", "bench_sp", "--batch", 64),
+               Member("sp unpacked batch 64", "bench_sp", "--packing", 0, "--batch", 64),
+               Member("floor of 32", "bench_raw", "--batch", 32), Member("floor of 1", "bench_raw")]
+    return Case(f"one-way PAIR {size_text(size)} {transport}", "thr", "rate", True,
+                ["--transport", transport, "--size", size], members, "thr-datagrams", f"{transport} {size_text(size)}", "/s")
+
+
+def datagram_latency(transport, size, pin):
+    members = [Member("sp", "bench_sp"), Member("sp spin 0", "bench_sp", "--spin", 0), Member("floor", "bench_raw")]
+    args = ["--transport", transport, "--size", size] + (["--pin"] if pin else [])
+    where = "one core" if pin else "both cores"
+    return Case(f"round trip PAIR {size_text(size)} {transport}, {where}", "lat", "median_us", False, args, members,
+                f"lat-datagrams-{where.replace(' ', '-')}", f"{transport} {size_text(size)}", "µs")
 
 
 def push(transport, size):
@@ -115,6 +137,12 @@ def usual():
     return cases + [connections(t) for t in ("ipc", "tcp")]
 
 
+def datagrams():
+    sizes = (64, 1 << 10, 60000)
+    cases = [one_way_datagrams(t, s) for s in sizes for t in DATAGRAMS]
+    return cases + [datagram_latency(t, s, pin) for pin in (False, True) for s in sizes for t in DATAGRAMS]
+
+
 def everything():
     sizes = (8, 64, 256, 1 << 10, 4 << 10, 1 << 14, 1 << 16, 1 << 18, 1 << 20)
     cases = [latency(t, p, s, pin) for pin in (False, True) for p in ("reqrep", "pair") for s in sizes
@@ -123,4 +151,5 @@ def everything():
     cases += [push(t, s) for s in sizes for t in TRANSPORTS] + fans()
     cases += [in_flight(t, pin) for pin in (False, True) for t in TRANSPORTS]
     cases += [start(t) for t in TRANSPORTS]
-    return cases + [connections(t) for t in ("ipc", "tcp")]
+    cases += [connections(t) for t in ("ipc", "tcp")]
+    return cases + datagrams()

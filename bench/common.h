@@ -18,7 +18,7 @@
 struct bench_args {
     const char *what;      ///< "lat" "thr" "fan" "start" "conns"
     const char *pattern;   ///< "pair" "reqrep" "pushpull", of "fan" also "pubsub" "survey"
-    const char *transport; ///< "inproc" "ipc" "tcp"
+    const char *transport; ///< "inproc" "ipc" "tcp" "unixgram" "udp" "rawip"
     size_t size;           ///< of a message, bytes; 8 and more
     double seconds;        ///< that are measured
     double warmup;         ///< seconds before
@@ -33,6 +33,7 @@ struct bench_args {
     bool pin;              ///< everything on one CPU
     int64_t spin;          ///< the library's spinning, µs; -1: its default
     int64_t threads;       ///< of the library; -1: its default
+    int64_t packing;       ///< of the library's datagrams; -1: its default
     uint64_t started;      ///< ns, when "start" began; 0: not yet
 };
 
@@ -65,8 +66,12 @@ uint64_t bench_now(void);
 /// Are two names the same?
 bool bench_is(const char *a, const char *b);
 
+/// Is it a transport of datagrams?
+bool bench_datagrams(const struct bench_args *a);
+
 /// The number of a message, in its first 8 bytes; with topics the first byte is the topic. check:
-/// ends the program if it is another one (unless many send) or the length is wrong.
+/// ends the program if it is another one (unless many send; higher is right where the way may lose
+/// some) or the length is wrong.
 void bench_number(void *body, uint64_t seq);
 void bench_check(const void *body, size_t len, const struct bench_args *a, uint64_t seq);
 

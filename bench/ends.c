@@ -89,11 +89,11 @@ void bench_usage_all(const struct bench *b, struct bench_usage *u)
     bench_usage_add(u, &other);
 }
 
-static unsigned bench_free_port(void)
+static unsigned bench_free_port(int type)
 {
     struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(sin);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 ||
         getsockname(fd, (struct sockaddr *)&sin, &len) < 0) {
@@ -105,11 +105,17 @@ static unsigned bench_free_port(void)
 
 void bench_choose_url(struct bench *b)
 {
-    if (bench_is(b->a.transport, "tcp")) {
-        (void)snprintf(b->url, sizeof(b->url), "tcp://127.0.0.1:%u", bench_free_port());
-    } else if (bench_is(b->a.transport, "ipc")) {
-        (void)snprintf(b->path, sizeof(b->path), "/tmp/sp-bench-%d.ipc", (int)getpid());
-        (void)snprintf(b->url, sizeof(b->url), "ipc://%s", b->path);
+    const char *t = b->a.transport;
+    bool udp = bench_is(t, "udp");
+
+    if (udp || bench_is(t, "tcp")) {
+        (void)snprintf(b->url, sizeof(b->url), "%s://127.0.0.1:%u", t,
+                       bench_free_port(udp ? SOCK_DGRAM : SOCK_STREAM));
+    } else if (bench_is(t, "ipc") || bench_is(t, "unixgram")) {
+        (void)snprintf(b->path, sizeof(b->path), "/tmp/sp-bench-%d.%s", (int)getpid(), t);
+        (void)snprintf(b->url, sizeof(b->url), "%s://%s", t, b->path);
+    } else if (bench_is(t, "rawip")) {
+        (void)snprintf(b->url, sizeof(b->url), "rawip://127.0.0.1:%d", (int)getpid() & 0xFFFF);
     } else {
         (void)snprintf(b->url, sizeof(b->url), "inproc://bench");
     }

@@ -22,6 +22,7 @@ struct bench_count {
 /// Both processes see it.
 struct bench_shared {
     struct bench_count received; ///< of the one end
+    struct bench_count sent;     ///< one-way
     atomic_int listening;
     atomic_int go;                          ///< every end of a fan is there
     struct bench_count each[BENCH_FAN_MAX]; ///< received by the ends of a fan
@@ -32,7 +33,7 @@ struct bench {
     struct bench_args a;
     struct bench_shared *shared;
     char url[128];
-    char path[108]; ///< of ipc, to be removed
+    char path[108]; ///< of ipc or unixgram, to be removed
     pid_t child;    ///< 0: none
     int ask;        ///< to the child: its usage
     void *client;

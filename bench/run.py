@@ -22,11 +22,13 @@ from plot import bars, number
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--build", default="build/release", help="build directory (build/release)")
-    p.add_argument("--set", default="usual", choices=("quick", "usual", "everything"), help="which cases (usual)")
+    p.add_argument("--set", default="usual", choices=("quick", "usual", "datagrams", "everything"),
+                   help="which cases (usual; with --transports everything)")
     p.add_argument("--pairs", type=int, default=5, help="rounds of each case (5)")
     p.add_argument("--seconds", type=float, default=0.3, help="that are measured each time (0.3)")
     p.add_argument("--warmup", type=float, default=0.08, help="seconds before (0.08)")
     p.add_argument("--only", default="", help="only cases whose name has this regular expression")
+    p.add_argument("--transports", default="", help="only cases of these, with commas between")
     p.add_argument("--doc", default="", help="document whose tables are refreshed")
     p.add_argument("--from", dest="source", default="", help="no runs: show this results.json")
     p.add_argument("--list", action="store_true", help="list the cases")
@@ -52,9 +54,16 @@ def summary(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def possible(member, case, args):
+    """The program is there, and of this library's own programs the transport too."""
+    foreign = member.program not in ("bench_sp", "bench_actors")
+    return os.access(os.path.join(args.build, "bench", member.program), os.X_OK) and (
+        foreign or os.path.exists(os.path.join(args.build, "transports", case.transport + ".so")))
+
+
 def measure(case, args):
     """All rounds of a case as {label: …}."""
-    members = [m for m in case.members if os.access(os.path.join(args.build, "bench", m.program), os.X_OK)]
+    members = [m for m in case.members if possible(m, case, args)]
     rounds = [{m.label: run(m, case, args) for m in members} for _ in range(args.pairs)]
     own = case.members[0].label
     result = {"name": case.name, "group": case.group, "key": case.key, "unit": case.unit, "figure": case.figure,
@@ -65,12 +74,12 @@ def measure(case, args):
             continue
         entry = {k: summary([r[m.label][k] for r in got]) for k, v in got[0][m.label].items()
                  if isinstance(v, (int, float)) and not isinstance(v, bool)}
-        pairs = [(r[own][case.figure], r[m.label][case.figure]) for r in got if r[own]]
+        pairs = [(r[own][case.figure], r[m.label][case.figure]) for r in got if r.get(own)]
         # Above 1: this library is better.
         ratios = [(a / b if case.more else b / a) for a, b in pairs if a > 0 and b > 0]
         if ratios and m.label != own:
             entry["ratio"] = summary(ratios)
-        cpu = [r[m.label]["cpu_us"] / r[own]["cpu_us"] for r in got if r[own] and r[own].get("cpu_us")]
+        cpu = [r[m.label]["cpu_us"] / r[own]["cpu_us"] for r in got if r.get(own) and r[own].get("cpu_us")]
         if cpu and m.label != own:
             entry["cpu_ratio"] = summary(cpu)
         entry["runs"] = [r[m.label] for r in got]
@@ -170,8 +179,10 @@ def about_text(m):
 
 def main():
     args = arguments()
-    chosen = getattr(bench_cases, args.set)()
+    chosen = getattr(bench_cases, "everything" if args.transports else args.set)()
     chosen = [c for c in chosen if re.search(args.only, c.name)]
+    if args.transports:
+        chosen = [c for c in chosen if c.transport in args.transports.split(",")]
     if args.list:
         print("\n".join(c.name for c in chosen))
         return 0

@@ -49,6 +49,7 @@ static void *bench_pour(void *arg)
     }
     for (;;) {
         seq += b->lib->send(b->client, seq);
+        atomic_store_explicit(&b->shared->sent.n, seq, memory_order_relaxed);
     }
 }
 
@@ -121,6 +122,7 @@ void bench_thr(struct bench *b)
     struct bench_usage to;
     uint64_t first;
     uint64_t begin;
+    uint64_t sent;
     double n;
     double seconds;
 
@@ -130,9 +132,11 @@ void bench_thr(struct bench *b)
     bench_sleep(b->a.warmup);
     bench_usage_all(b, &from);
     first = atomic_load_explicit(&b->shared->received.n, memory_order_relaxed);
+    sent = atomic_load_explicit(&b->shared->sent.n, memory_order_relaxed);
     begin = bench_now();
     bench_sleep(b->a.seconds);
     bench_usage_all(b, &to);
+    sent = atomic_load_explicit(&b->shared->sent.n, memory_order_relaxed) - sent;
     n = (double)(atomic_load_explicit(&b->shared->received.n, memory_order_relaxed) - first);
     seconds = (double)(bench_now() - begin) / 1e9;
     if (n < 1) {
@@ -141,6 +145,9 @@ void bench_thr(struct bench *b)
     bench_print_head(b);
     (void)printf(",\"n\":%.0f,\"seconds\":%.4f,\"rate\":%.1f,\"mb_s\":%.1f", n, seconds,
                  n / seconds, n / seconds * (double)b->a.size / 1e6);
+    if (bench_datagrams(&b->a)) {
+        (void)printf(",\"sent_rate\":%.1f", (double)sent / seconds);
+    }
     bench_print_usage(&from, &to, n);
     (void)puts("}");
 }
