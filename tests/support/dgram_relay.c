@@ -141,7 +141,7 @@ static void relay_one(struct dgram_relay *r, size_t client, enum dgram_way way, 
     const struct dgram_rules *rules = &r->rules[way];
     struct dgram_counts *counts = &r->counts[way];
 
-    if (rules->data_only && (len < 2 || r->data[1] != 0)) {
+    if (rules->data_only && len > 1 && r->data[1] >= 1 && r->data[1] <= 3) {
         rules = &none;
     }
     counts->received++;

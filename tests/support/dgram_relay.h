@@ -22,7 +22,7 @@ struct dgram_rules {
     double reorder;
     double delay;
     unsigned delay_ms;
-    bool data_only; ///< only to those that carry messages: the second byte is 0
+    bool data_only; ///< only to those that carry messages: the second byte is not 1, 2 or 3
 };
 
 #define DGRAM_RELAY_HOLD 5 ///< ms
