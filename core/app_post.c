@@ -261,6 +261,9 @@ int sp_actor_post(sp_actor a, sp_msg *m, int flags)
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "post: the message is NULL");
     }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("post", flags);
+    }
     rc = sp__app_enter(a, &app);
     if (rc < 0) {
         return rc;

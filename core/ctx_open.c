@@ -203,8 +203,12 @@ int sp_ctx_sendmsg(sp_ctx c, sp_msg *m, int flags)
 {
     struct sp__object *obj;
     struct sp__ctx *ctx;
-    int rc = sp__enter(c.id, SP__KIND_CTX, &obj);
+    int rc;
 
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("send", flags);
+    }
+    rc = sp__enter(c.id, SP__KIND_CTX, &obj);
     if (rc < 0) {
         return rc;
     }
@@ -223,6 +227,9 @@ int sp_ctx_recvmsg(sp_ctx c, sp_msg **m, int flags)
 
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "receive: no place for the message");
+    }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("receive", flags);
     }
     rc = sp__enter(c.id, SP__KIND_CTX, &obj);
     if (rc < 0) {

@@ -57,6 +57,11 @@ void sp__fail_text_code(int err, const char *fmt, ...)
     (void)snprintf(error_detail + n, sizeof(error_detail) - n, ": %s", sp_strerror(err));
 }
 
+int sp__flags_fail(const char *call, int flags)
+{
+    return sp__fail(SP_EINVAL, "%s: unknown flags 0x%x", call, (unsigned)(flags & ~SP_NONBLOCK));
+}
+
 void sp__bug(const char *file, int line, const char *what)
 {
     (void)fprintf(stderr, "sp: internal error at %s:%d: %s\n", file, line, what);

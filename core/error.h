@@ -5,6 +5,9 @@
 #ifndef SP_CORE_ERROR_H
 #define SP_CORE_ERROR_H
 
+#include <sp/sp.h>
+
+#include <stdbool.h>
 #include <stdnoreturn.h>
 
 #define SP__DETAIL_MAX 2048
@@ -22,6 +25,14 @@ __attribute__((format(printf, 2, 3))) void sp__fail_text_code(int err, const cha
 #define sp__fail_in(err, ...) (sp__fail_text_in(__VA_ARGS__), (err))
 /// sp__fail(err, "<text>: <sp_strerror(err)>"), for plain causes.
 #define sp__fail_code(err, ...) (sp__fail_text_code((err), __VA_ARGS__), (err))
+
+/// Whether a call's flags are all of them known.
+static inline bool sp__flags_known(int flags)
+{
+    return (flags & ~SP_NONBLOCK) == 0;
+}
+/// They are not. SP_EINVAL; the detail of `call` names the bits.
+int sp__flags_fail(const char *call, int flags);
 
 /// One of our own invariants is broken: says which, and aborts. Never because of a peer, the system
 /// or the caller.

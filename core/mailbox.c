@@ -259,6 +259,9 @@ int sp_mailbox_post(sp_mailbox mb, sp_msg *m, int flags)
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "post: the message is NULL");
     }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("post", flags);
+    }
     rc = box_enter(mb, &box);
     if (rc != SP_OK) {
         return rc;
@@ -304,6 +307,9 @@ int sp_mailbox_take(sp_mailbox mb, sp_msg **m, int flags)
 
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "take: no place for the message");
+    }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("take", flags);
     }
     rc = box_enter(mb, &box);
     if (rc != SP_OK) {

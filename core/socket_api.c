@@ -186,6 +186,9 @@ int sp_listener_start(sp_listener l)
 
 int sp_dialer_start(sp_dialer d, int flags)
 {
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("dial", flags);
+    }
     return ep_start(d.id, SP__KIND_DIALER, flags);
 }
 
@@ -203,7 +206,8 @@ int sp_listen(sp_socket s, const char *url, sp_listener *l)
 int sp_dial(sp_socket s, const char *url, sp_dialer *d, int flags)
 {
     uint64_t id = 0;
-    int rc = ep_make_and_start(s, url, SP__KIND_DIALER, flags, &id);
+    int rc = sp__flags_known(flags) ? ep_make_and_start(s, url, SP__KIND_DIALER, flags, &id)
+                                    : sp__flags_fail("dial", flags);
 
     if (d != NULL) {
         d->id = id;
@@ -327,8 +331,12 @@ int sp_peers(sp_socket s, sp_peer_info *info, size_t *n)
 int sp_sendmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
 {
     struct sp__sock *sock = NULL;
-    int rc = sock_enter(s, &sock);
+    int rc;
 
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("send", flags);
+    }
+    rc = sock_enter(s, &sock);
     if (rc != SP_OK) {
         return rc;
     }
@@ -360,6 +368,9 @@ int sp_send(sp_socket s, const void *data, size_t len, int flags)
     if (data == NULL && len > 0) {
         return sp__fail(SP_EINVAL, "send: no data");
     }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("send", flags);
+    }
     rc = sock_enter(s, &sock);
     if (rc < 0) {
         return rc;
@@ -386,6 +397,9 @@ int sp_recvmsgs(sp_socket s, sp_msg **m, size_t n, int flags)
     if (m == NULL) {
         return sp__fail(SP_EINVAL, "receive: no place for the message");
     }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("receive", flags);
+    }
     rc = sock_enter(s, &sock);
     if (rc != SP_OK) {
         return rc;
@@ -409,6 +423,9 @@ ssize_t sp_recv(sp_socket s, void *buf, size_t cap, int flags)
 
     if (buf == NULL && cap > 0) {
         return sp__fail(SP_EINVAL, "receive: no buffer");
+    }
+    if (!sp__flags_known(flags)) {
+        return sp__flags_fail("receive", flags);
     }
     rc = sock_enter(s, &sock);
     if (rc != SP_OK) {

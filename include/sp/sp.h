@@ -91,7 +91,8 @@ SP_API void sp_free(void *p);
 
 /* ------------------------------------------------------------------ Sockets */
 
-/// Flag of send, receive and dial: do not wait.
+/// Flag of send, receive, post, take and dial: do not wait. It is the only one: with another bit
+/// set they do nothing but give SP_EINVAL, and the detail names the bits.
 #define SP_NONBLOCK 1
 
 /// Opens a socket of a protocol: "req" "rep" "pub" "sub" "push" "pull" "surveyor" "respondent"

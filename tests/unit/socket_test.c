@@ -147,6 +147,54 @@ static void bad_arguments_are_einval(void **state)
     check_rest(a);
 }
 
+static int no_work(sp_actor self, void *state, unsigned port, sp_batch *in)
+{
+    (void)self;
+    (void)state;
+    (void)port;
+    (void)in;
+    return 0;
+}
+
+/// Beside the known one; nothing was done, and what was to be sent is still the caller's.
+static void unknown_flags_are_refused(void **state)
+{
+    static const char *const of_send = "send: unknown flags 0x16";
+    static const char *const of_receive = "receive: unknown flags 0x80000000";
+    const sp_actor_ops ops = {.size = sizeof(ops), .on_message = no_work};
+    const int more = SP_NONBLOCK | 22;
+    const int high = INT32_MIN;
+    sp_socket req = check_open("req");
+    sp_mailbox mb;
+    sp_actor actor;
+    sp_ctx c;
+    sp_msg *m = NULL;
+    char buf[8];
+
+    (void)state;
+    check_ok(sp_ctx_open(&c, req));
+    check_ok(sp_mailbox_open(&mb, 1));
+    check_ok(sp_actor_spawn(&actor, &ops, NULL, NULL));
+    check_ok(sp_msg_new(&m, 1));
+    check_detail(SP_EINVAL, of_send, sp_send(a, "x", 1, more));
+    check_detail(SP_EINVAL, of_send, sp_sendmsg(a, m, more));
+    check_detail(SP_EINVAL, of_send, sp_sendmsgs(a, &m, 1, more));
+    check_detail(SP_EINVAL, of_send, sp_ctx_sendmsg(c, m, more));
+    check_detail(SP_EINVAL, "post: unknown flags 0x2", sp_mailbox_post(mb, m, 2));
+    check_detail(SP_EINVAL, "post: unknown flags 0x2", sp_actor_post(actor, m, 2));
+    assert_non_null(m);
+    sp_msg_release(m);
+    check_detail(SP_EINVAL, of_receive, sp_recv(a, buf, 8, high));
+    check_detail(SP_EINVAL, of_receive, sp_recvmsg(a, &m, high));
+    check_detail(SP_EINVAL, of_receive, sp_recvmsgs(a, &m, 1, high));
+    check_detail(SP_EINVAL, of_receive, sp_ctx_recvmsg(c, &m, high));
+    check_detail(SP_EINVAL, "take: unknown flags 0x80000000", sp_mailbox_take(mb, &m, high));
+    check_detail(SP_EINVAL, "dial: unknown flags 0x2", sp_dial(req, "inproc://flags", NULL, 2));
+    check_rest(a);
+    assert_int_equal(check_stat(a.id, "tx_accepted"), 0);
+    check_ok(sp_actor_stop(actor));
+}
+
 static void peers_are_listed(void **state)
 {
     sp_socket rep = check_open("rep");
@@ -983,6 +1031,7 @@ int main(void)
         started(send_and_receive_without_a_peer),
         coupled(timeouts_are_kept),
         coupled(bad_arguments_are_einval),
+        coupled(unknown_flags_are_refused),
         started(peers_are_listed),
         coupled(lengths_and_order_are_kept),
         coupled(zero_length_needs_no_buffer),
