@@ -4,6 +4,8 @@
 
 #include "sched.h"
 
+static atomic_uint_least64_t posts_of_others;
+
 void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_code)
 {
     atomic_init(&a->inbox, SP__IDLE);
@@ -51,11 +53,34 @@ void sp__event_init(struct sp__event *ev, struct sp__actor *a, struct sp__object
     ev->handle = handle;
 }
 
+/// One more post. Each thread counts its own; those of a thread without a record (it had no memory
+/// for one) are in `posts_of_others`.
+static inline void actor_count(struct sp__thread *t)
+{
+    if (t != NULL) {
+        atomic_store_explicit(&t->posts, atomic_load_explicit(&t->posts, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(&posts_of_others, 1, memory_order_relaxed);
+    }
+}
+
+uint64_t sp__posts(void)
+{
+    uint64_t sum = atomic_load_explicit(&posts_of_others, memory_order_relaxed);
+
+    for (struct sp__thread *t = sp__threads(); t != NULL; t = t->next) {
+        sum += atomic_load_explicit(&t->posts, memory_order_relaxed);
+    }
+    return sum;
+}
+
 /// sp__schedule, where this thread has nothing else to run next.
 static inline void actor_schedule(struct sp__actor *a)
 {
     struct sp__thread *t = sp__thread_current;
 
+    actor_count(t);
     if (t != NULL && sp__run_next(t) == NULL && !a->user_code) {
         sp__run_next_set(t, a);
     } else {
@@ -99,6 +124,7 @@ static SP__APART void actor_push(struct sp__actor *a, struct sp__node *newest,
     } while (!atomic_compare_exchange_weak_explicit(&a->inbox, &head, newest, memory_order_acq_rel,
                                                     memory_order_relaxed));
     SP__TRACE(A3, a, head);
+    actor_count(sp__thread_current);
     if (head == SP__IDLE) {
         sp__hold(a->owner);
         SP__TRACE(A4, a, 0);

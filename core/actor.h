@@ -78,6 +78,8 @@ void sp__post_batch(struct sp__actor *a, struct sp__port *port, sp_batch *batch)
 /// The same for one message, whose `next` is NULL.
 void sp__post_one(struct sp__actor *a, struct sp__port *port, sp_msg *m);
 void sp__post(struct sp__event *ev);
+/// How often that was done: a batch is one, an event that is posted already none. Exact at rest.
+uint64_t sp__posts(void);
 
 /// The struct that contains a member.
 #define SP__CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -267,6 +267,18 @@ static void add_mailboxes(struct sp__json *root)
     add_app(sp__json_add_object(root, "actors_stopped"), NULL);
 }
 
+/// Handles of a kind that are open.
+static uint64_t count_open(enum sp__kind kind)
+{
+    struct sp__object *obj;
+    uint64_t n = 0;
+
+    for (uint32_t at = 0; (obj = sp__handle_next(kind, &at)) != NULL; n++) {
+        sp__drop(obj);
+    }
+    return n;
+}
+
 static void add_runtime(struct sp__json *o)
 {
     struct sp__sched_stats sched;
@@ -287,6 +299,8 @@ static void add_runtime(struct sp__json *o)
     add(o, "turns", sched.turns);
     add(o, "spins_won", won);
     add(o, "spins_lost", lost);
+    add(o, "actors", count_open(SP__KIND_ACTOR));
+    add(o, "posts", sp__posts());
     add(o, "objects", sp__objects());
     add(o, "message_bytes", bytes);
     add(o, "pool_batches", hits);

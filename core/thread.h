@@ -65,6 +65,7 @@ struct sp__thread {
     uint64_t corks_seen;              ///< … when the guard looked last; the guard's
     _Atomic uint64_t ops_begun;       ///< operations (op.c); each written by this thread only
     _Atomic uint64_t ops_over;
+    _Atomic uint64_t posts;              ///< to actors (actor.c); likewise
     _Atomic(struct sp__scope *) scope;   ///< of its call, if that is in one (scope.c)
     _Atomic(void *) hazard[SP__HAZARDS]; ///< objects that a call of this thread uses
     atomic_bool taken;                   ///< a live thread owns this record

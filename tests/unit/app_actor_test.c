@@ -240,6 +240,44 @@ static void refuses_what_makes_no_sense(void **state)
     check_ok(sp_close(s));
 }
 
+static long post_100(void *actor)
+{
+    for (uint32_t i = 0; i < 100; i++) {
+        post(actor, i);
+    }
+    return 0;
+}
+
+/// Whichever thread posts, also one that is gone meanwhile.
+static void runtime_counts_actors_and_posts(void **state)
+{
+    struct check_call calls[2];
+    struct actor a;
+    struct actor b;
+    int64_t before;
+
+    (void)state;
+    assert_int_equal(check_stat(0, "runtime.actors"), 0);
+    spawn(&a);
+    spawn(&b);
+    check_until(atomic_load(&a.inits) + atomic_load(&b.inits) == 2);
+    assert_int_equal(check_stat(0, "runtime.actors"), 2);
+    before = check_stat(0, "runtime.posts");
+    for (int i = 0; i < 2; i++) {
+        check_call_start(&calls[i], post_100, i == 0 ? &a : &b);
+    }
+    (void)post_100(&a);
+    for (int i = 0; i < 2; i++) {
+        (void)check_call_join(&calls[i], CHECK_SOON);
+    }
+    check_until(atomic_load(&a.n) + atomic_load(&b.n) == 300);
+    assert_int_equal(check_stat(0, "runtime.posts") - before, 300);
+    finish(&a);
+    assert_int_equal(check_stat(0, "runtime.actors"), 1);
+    finish(&b);
+    assert_int_equal(check_stat(0, "runtime.actors"), 0);
+}
+
 static void messages_are_handled_in_order_and_never_inside_the_post(void **state)
 {
     struct actor a;
@@ -1105,6 +1143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         check_both(refuses_what_makes_no_sense),
+        check_both(runtime_counts_actors_and_posts),
         check_both(messages_are_handled_in_order_and_never_inside_the_post),
         check_both(a_full_actor_refuses_and_a_thread_waits),
         check_both(stop_wakes_who_waits_to_post_and_drops_what_is_left),
