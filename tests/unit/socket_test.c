@@ -418,7 +418,7 @@ static void several_receivers_share_the_messages(void **state)
 /* ------------------------------------------------------------------ Queues */
 
 /// What the sender's side holds is its send buffer exactly, what the receiver holds at least its
-/// receive buffer; nothing is between. Then all of it arrives.
+/// receive buffer (of 0, one message); nothing is between. Then all of it arrives.
 static void check_limits(int send, int recv)
 {
     int n;
@@ -429,6 +429,8 @@ static void check_limits(int send, int recv)
     b = check_open("pair");
     check_ok(sp_set_int(a.id, "send-buffer", send));
     check_ok(sp_set_int(b.id, "recv-buffer", recv));
+    check_ok(sp_get_int(b.id, "recv-buffer", &queued));
+    assert_int_equal(queued, recv);
     check_ok(sp_listen(a, "inproc://limits", NULL));
     check_ok(sp_dial(b, "inproc://limits", NULL, 0));
     check_pipes(a, 1);
@@ -437,6 +439,8 @@ static void check_limits(int send, int recv)
     check_rest(a);
     check_rest(b);
     queued = check_stat(a.id, "tx_queued");
+    send = send > 0 ? send : 1;
+    recv = recv > 0 ? recv : 1;
     assert_int_equal(queued, send);
     assert_in_range(check_stat(b.id, "rx_queued"), recv, recv + SP__RX_WINDOW);
     assert_int_equal(check_stat(a.id, "tx_msgs"), n - queued);
@@ -456,6 +460,7 @@ static void queues_hold_what_the_options_say(void **state)
 static void queues_hold_what_small_options_say(void **state)
 {
     (void)state;
+    check_limits(0, 0); // The same as 1, and the options say what was set.
     check_limits(1, 1);
     check_limits(4, 2);
     check_limits(3, 500);
