@@ -15,8 +15,8 @@ struct agent {
     sp_socket s;
     size_t options;
     struct {
-        char name[32];
-        char value[64];
+        char name[128];
+        char value[128];
     } option[AGENT_OPTIONS]; ///< of endpoints
 };
 
