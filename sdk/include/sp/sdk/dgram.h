@@ -157,10 +157,12 @@ struct sp_dgram_ep {
     uint32_t table_size;
     uint32_t peers;                ///< known
     uint32_t plain;                ///< of these, without our extension
-    uint32_t pipes;                ///< not closed yet
+    uint32_t pipes;                ///< of a listener, not closed yet
+    uint32_t opened;               ///< atomic; … not freed yet
     struct sp_dgram_peer *waiting; ///< to be accepted, the oldest first
     struct sp_dgram_peer *waiting_last;
     struct sp_dgram_pipe *pipe; ///< a dialer's
+    int64_t due;                ///< ns; when its timer has something to do besides
     int wanted;                 ///< atomic: what other actors want of this one
     uint32_t rx_slots;          ///< how many datagrams the next call asks for
     sp_msg **rx_large;          ///< buffers for large ones
@@ -192,6 +194,9 @@ struct sp_dgram_pipe {
     int state;                   ///< atomic; enum in dgram_parts.h
     int error;                   ///< atomic; why it ends; 0: it does not
     int reason;                  ///< atomic; of the DISC that the peer is sent; -1: none
+    int holding;                 ///< atomic; bool: messages wait for one that is missing
+    int blocked;                 ///< atomic; bool: output waits for the shared fd
+    bool touched;                ///< the listener's actor: has something new
 
     // Received; the listener's actor puts in, the pipe's input takes out.
     pthread_mutex_t lock;
