@@ -532,6 +532,7 @@ void sp_dgram_pipe_close(void *pipe)
     was = dgram_state(p);
     if (was != DGRAM_CLOSED) {
         conn_disc(p, was);
+        // Release: pairs with dgram_state.
         __atomic_store_n(&p->state, DGRAM_CLOSED, __ATOMIC_RELEASE);
         if (p->peer != NULL) {
             sp__dgram_peer_remove(e, p->peer);

@@ -3,6 +3,8 @@
 /// datagrams a call. A pipe's output.
 #include "dgram_parts.h"
 
+#include <sp/sdk/crc32c.h>
+
 #include <errno.h>
 #include <string.h>
 
@@ -101,7 +103,7 @@ static void tx_end(struct tx_burst *b, struct tx_one *one)
         uint32_t crc = sp__dgram_xcrc(one->head + e->kind->front);
 
         for (size_t i = 1; i < h->msg_iovlen; i++) {
-            crc = sp__dgram_crc(crc, h->msg_iov[i].iov_base, h->msg_iov[i].iov_len);
+            crc = sp_crc32c(crc, h->msg_iov[i].iov_base, h->msg_iov[i].iov_len);
         }
         sp__dgram_put_crc(one->head + e->kind->front, crc);
     }

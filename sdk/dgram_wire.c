@@ -3,6 +3,8 @@
 /// them. Pure. [any]
 #include "dgram_wire.h"
 
+#include <sp/sdk/crc32c.h>
+
 #include <string.h>
 
 #define VERSION 1
@@ -46,60 +48,9 @@ static uint64_t get64(const unsigned char *p)
 
 /* ------------------------------------------------------------------ Sums */
 
-/// RFC 3720's polynomial, four bits at a time.
-static uint32_t crc_soft(uint32_t crc, const unsigned char *p, size_t n)
-{
-    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
-                                       0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-                                       0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-                                       0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
-
-    while (n-- > 0) {
-        crc ^= *p++;
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
-    return crc;
-}
-
-#if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc_hard(uint32_t crc, const unsigned char *p,
-                                                           size_t n)
-{
-    uint64_t sum = crc;
-
-    for (; n >= 8; n -= 8, p += 8) {
-        uint64_t word;
-
-        memcpy(&word, p, 8);
-        sum = __builtin_ia32_crc32di(sum, word);
-    }
-    crc = (uint32_t)sum;
-    while (n-- > 0) {
-        crc = __builtin_ia32_crc32qi(crc, *p++);
-    }
-    return crc;
-}
-
-static uint32_t crc_add(uint32_t crc, const unsigned char *p, size_t n)
-{
-    return __builtin_cpu_supports("sse4.2") ? crc_hard(crc, p, n) : crc_soft(crc, p, n);
-}
-#else
-static uint32_t crc_add(uint32_t crc, const unsigned char *p, size_t n)
-{
-    return crc_soft(crc, p, n);
-}
-#endif
-
-uint32_t sp__dgram_crc(uint32_t crc, const unsigned char *p, size_t n)
-{
-    return ~crc_add(~crc, p, n);
-}
-
 uint32_t sp__dgram_xcrc(const unsigned char *head)
 {
-    return sp__dgram_crc(0, head, XCRC_AT);
+    return sp_crc32c(0, head, XCRC_AT);
 }
 
 void sp__dgram_put_crc(unsigned char *head, uint32_t crc)
@@ -178,7 +129,7 @@ void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, bool crc)
     put64(out + 40, d->token);
     put64(out + 48, d->cookie);
     if (crc) {
-        put32(out + CRC_AT, sp__dgram_crc(0, out, SP__DGRAM_GREETING));
+        put32(out + CRC_AT, sp_crc32c(0, out, SP__DGRAM_GREETING));
     }
 }
 
@@ -266,7 +217,7 @@ static enum sp__dgram_fault read_xdata(const unsigned char *d, size_t len, bool 
         return SP__DGRAM_MALFORMED;
     }
     if (crc &&
-        get32(d + XCRC_AT) != sp__dgram_crc(sp__dgram_xcrc(d), out->payload, out->payload_len)) {
+        get32(d + XCRC_AT) != sp_crc32c(sp__dgram_xcrc(d), out->payload, out->payload_len)) {
         return SP__DGRAM_MALFORMED;
     }
     return out->count == 1 || pack_valid(out) ? SP__DGRAM_FINE : SP__DGRAM_MALFORMED;
@@ -275,10 +226,10 @@ static enum sp__dgram_fault read_xdata(const unsigned char *d, size_t len, bool 
 static bool greeting_crc(const unsigned char *d)
 {
     static const unsigned char none[4];
-    uint32_t crc = sp__dgram_crc(0, d, CRC_AT);
+    uint32_t crc = sp_crc32c(0, d, CRC_AT);
 
-    crc = sp__dgram_crc(crc, none, sizeof(none));
-    crc = sp__dgram_crc(crc, d + CRC_AT + 4, SP__DGRAM_GREETING - CRC_AT - 4);
+    crc = sp_crc32c(crc, none, sizeof(none));
+    crc = sp_crc32c(crc, d + CRC_AT + 4, SP__DGRAM_GREETING - CRC_AT - 4);
     return crc == get32(d + CRC_AT);
 }
 

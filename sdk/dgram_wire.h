@@ -87,8 +87,6 @@ void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, bool crc)
 void sp__dgram_xhead(unsigned char *out, uint16_t type, uint32_t number, uint32_t count,
                      uint32_t len);
 
-/// Adds bytes to a CRC32C: begins with 0.
-uint32_t sp__dgram_crc(uint32_t crc, const unsigned char *p, size_t n);
 /// The CRC of an XDATA's head: to be continued with the payload; and where it is put.
 uint32_t sp__dgram_xcrc(const unsigned char *head);
 void sp__dgram_put_crc(unsigned char *head, uint32_t crc);

@@ -333,17 +333,20 @@ static void askers_get_their_share(void **state)
 int main(void)
 {
     static const struct conform_fact facts[] = {
-        conform_fact(slow_receiver_holds_the_sender, 0, CONFORM_ASKS | CONFORM_DROPS),
-        conform_fact(order_is_kept, 0, CONFORM_ASKS),
-        conform_fact(drop_new_keeps_the_oldest, CONFORM_FAN_OUT, CONFORM_ASKS | CONFORM_TOPICS),
-        conform_fact(drop_old_keeps_the_newest, CONFORM_FAN_OUT, CONFORM_ASKS | CONFORM_TOPICS),
-        conform_fact(disconnect_ends_who_does_not_keep_up, CONFORM_FAN_OUT,
-                     CONFORM_ASKS | CONFORM_TOPICS),
-        conform_fact(block_drops_nothing, CONFORM_FAN_OUT, CONFORM_ASKS | CONFORM_TOPICS),
-        conform_fact(subscribers_queue_drops, CONFORM_TOPICS, 0),
-        conform_fact(receivers_get_their_share, CONFORM_BALANCE, 0),
-        conform_fact(senders_get_their_share, CONFORM_GATHERS, CONFORM_ASKS | CONFORM_TOPICS),
-        conform_fact(askers_get_their_share, CONFORM_ASKS, 0),
+        conform_fact_lossless(slow_receiver_holds_the_sender, 0, CONFORM_ASKS | CONFORM_DROPS),
+        conform_fact_lossless(order_is_kept, 0, CONFORM_ASKS),
+        conform_fact_lossless(drop_new_keeps_the_oldest, CONFORM_FAN_OUT,
+                              CONFORM_ASKS | CONFORM_TOPICS),
+        conform_fact_lossless(drop_old_keeps_the_newest, CONFORM_FAN_OUT,
+                              CONFORM_ASKS | CONFORM_TOPICS),
+        conform_fact_lossless(disconnect_ends_who_does_not_keep_up, CONFORM_FAN_OUT,
+                              CONFORM_ASKS | CONFORM_TOPICS),
+        conform_fact_lossless(block_drops_nothing, CONFORM_FAN_OUT, CONFORM_ASKS | CONFORM_TOPICS),
+        conform_fact_lossless(subscribers_queue_drops, CONFORM_TOPICS, 0),
+        conform_fact_lossless(receivers_get_their_share, CONFORM_BALANCE, 0),
+        conform_fact_lossless(senders_get_their_share, CONFORM_GATHERS,
+                              CONFORM_ASKS | CONFORM_TOPICS),
+        conform_fact_lossless(askers_get_their_share, CONFORM_ASKS, 0),
     };
 
     return conform_run(facts, sizeof(facts) / sizeof(facts[0]));

@@ -17,8 +17,9 @@
 #include <unistd.h>
 
 const struct check_transport check_transports[] = {
-    {"inproc", "inproc://*"},     {"ipc", "ipc:///tmp/sp-*"}, {"abstract", "abstract://*"},
-    {"tcp", "tcp://127.0.0.1:0"}, {"tcp6", "tcp://[::1]:0"},
+    {"inproc", "inproc://*", false},     {"ipc", "ipc:///tmp/sp-*", false},
+    {"abstract", "abstract://*", false}, {"tcp", "tcp://127.0.0.1:0", false},
+    {"tcp6", "tcp://[::1]:0", false},    {"udp", "udp://127.0.0.1:0", true},
 };
 const size_t check_transport_count = sizeof(check_transports) / sizeof(check_transports[0]);
 

@@ -78,6 +78,7 @@ void check_rest_at(sp_socket s, const char *file, int line);
 struct check_transport {
     const char *name;
     const char *url; ///< to listen at; a "*" stands for what nobody else uses
+    bool lossy;      ///< what the receiver does not keep up with is lost
 };
 extern const struct check_transport check_transports[];
 extern const size_t check_transport_count;

@@ -40,8 +40,12 @@ static unsigned conform_n;
 static void conform_add(const struct conform_fact *fact, unsigned transport,
                         const struct conform_pattern *pattern)
 {
-    unsigned i = conform_n++;
+    unsigned i = conform_n;
 
+    if (fact->lossless && check_transports[transport].lossy) {
+        return;
+    }
+    conform_n++;
     if (i >= CONFORM_MAX) {
         abort();
     }

@@ -44,14 +44,19 @@ struct conform_fact {
     unsigned all;
     unsigned none;
     bool first_only;
+    bool lossless; ///< not over transports that lose what the receiver does not keep up with
 };
 #define conform_fact(fn, all, none)                                                                \
     {                                                                                              \
-#fn, fn, all, none, false                                                                  \
+#fn, fn, all, none, false, false                                                           \
     }
 #define conform_fact_once(fn, all, none)                                                           \
     {                                                                                              \
-#fn, fn, all, none, true                                                                   \
+#fn, fn, all, none, true, false                                                            \
+    }
+#define conform_fact_lossless(fn, all, none)                                                       \
+    {                                                                                              \
+#fn, fn, all, none, false, true                                                            \
     }
 
 /// Runs facts for every pattern and transport; or once for each transport, where the pattern is the
