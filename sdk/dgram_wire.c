@@ -216,8 +216,7 @@ static enum sp__dgram_fault read_xdata(const unsigned char *d, size_t len, bool 
         out->payload_len != len - SP__DGRAM_XHEAD) {
         return SP__DGRAM_MALFORMED;
     }
-    if (crc &&
-        get32(d + XCRC_AT) != sp_crc32c(sp__dgram_xcrc(d), out->payload, out->payload_len)) {
+    if (crc && get32(d + XCRC_AT) != sp_crc32c(sp__dgram_xcrc(d), out->payload, out->payload_len)) {
         return SP__DGRAM_MALFORMED;
     }
     return out->count == 1 || pack_valid(out) ? SP__DGRAM_FINE : SP__DGRAM_MALFORMED;
