@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /// `sp perf`: latency and throughput over any URL. The end that dials measures; the end that
 /// listens serves: it answers a request to begin (struct perf_hello) and then echoes, or counts and
-/// reports. In one process the server has a thread of its own.
+/// reports. Where there is no way back it counts and prints. In one process the server has a thread
+/// of its own.
+#include "perf.h"
+
 #include "tool.h"
 
 #include <pthread.h>
@@ -22,18 +25,6 @@
 #define PERF_WARM_MAX 1000
 #define PERF_TIMEOUT 10000 // ms that the measuring end waits for the other one
 
-struct perf_config {
-    bool thr;
-    bool json;
-    const char *protocol; ///< one of perf_patterns
-    const char *url;
-    const char *listen;
-    const char *dial;
-    int64_t size;
-    int64_t count;
-    int64_t batch;
-};
-
 /// The first message of a measurement, and the answer to it. Both ends are this program, but
 /// perhaps on different machines: numbers are text.
 struct perf_hello {
@@ -43,38 +34,34 @@ struct perf_hello {
     char batch[16];
 };
 
-struct perf_result {
-    double seconds;
-    double cpu; ///< seconds of this process
-    long switches;
-    float *us; ///< of each round trip; NULL: one-way
-    size_t samples;
-};
-
-/// Patterns in which both ends send: what the end that measures opens, and the one that serves.
+/// What the end that dials opens, and the one that listens.
 static const struct perf_pattern {
     const char *name;
     const char *client;
     const char *server;
     bool asks;  ///< an answer each
     bool drops; ///< unless told to wait
-} perf_patterns[] = {{"pair", "pair", "pair", false, false},
-                     {"pair1", "pair1", "pair1", false, false},
-                     {"bus", "bus", "bus", false, true},
-                     {"reqrep", "req", "rep", true, false},
-                     {"survey", "surveyor", "respondent", true, false}};
+    bool mute;  ///< the one that listens cannot send
+} perf_patterns[] = {{"pair", "pair", "pair", false, false, false},
+                     {"pair1", "pair1", "pair1", false, false, false},
+                     {"bus", "bus", "bus", false, true, false},
+                     {"reqrep", "req", "rep", true, false, false},
+                     {"survey", "surveyor", "respondent", true, false, false},
+                     {"pushpull", "push", "pull", false, false, true}};
 
 static const char perf_help[] =
     "Usage: sp perf lat|thr [OPTION...]\n"
     "\n"
     "Measures round trips (lat) or the rate of messages (thr). Without --listen and --dial both\n"
     "ends are in this process. In two processes start the one that listens first; it serves any\n"
-    "measurement until Ctrl-C, and the one that dials measures.\n"
+    "measurement until Ctrl-C, and the one that dials measures; with pushpull, which has no way\n"
+    "back, the one that listens prints the rate.\n"
     "\n"
     "  --url URL          both ends here, over URL (inproc://sp-perf); of tcp, port 0 is any\n"
     "  --listen URL       serve\n"
     "  --dial URL         measure\n"
-    "  --protocol NAME    pair, pair1, bus, reqrep or survey (lat: reqrep, thr: pair)\n"
+    "  --protocol NAME    pair, pair1, bus, reqrep, survey (lat: reqrep, thr: pair); thr: "
+    "pushpull\n"
     "  --size BYTES       of a message (64)\n"
     "  --count N          messages or round trips (lat: 10000, thr: 100000)\n"
     "  --batch N          thr: messages a call (1)\n"
@@ -124,11 +111,22 @@ static uint64_t perf_now(void)
 
 struct perf_server {
     sp_socket socket;
+    bool mute;              ///< it prints what it measured, or leaves it in `result`
+    struct perf_config cfg; ///< of a mute one: of what it measures
+    char url[256];
+    struct perf_result result;
     bool one_way;
     bool short_reply;
     int64_t batch;
     int64_t left; ///< one-way: messages to come
     uint64_t begin;
+};
+
+/// A server and its thread in this process.
+struct perf_local {
+    struct perf_server server;
+    pthread_t thread;
+    bool joined;
 };
 
 /// A message that begins a measurement: takes what it asks for. False: it is another one.
@@ -152,20 +150,51 @@ static bool perf_begins(struct perf_server *v, const sp_msg *m)
         v->batch = 1;
     }
     v->begin = 0;
+    v->cfg.count = v->left;
+    v->cfg.batch = v->batch;
     return true;
 }
 
-/// Counts a message of a one-way measurement; with the last one it reports how long it took.
-static int perf_count(struct perf_server *v)
+static void perf_usage(struct perf_result *r, int sign)
+{
+    struct rusage u;
+
+    (void)getrusage(RUSAGE_SELF, &u);
+    r->cpu += sign * ((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    r->switches += sign * (u.ru_nvcsw + u.ru_nivcsw);
+}
+
+/// A mute server has counted all: prints it, or ends for who waits for it in this process.
+static int perf_counted(struct perf_server *v)
+{
+    v->result.seconds = (double)(perf_now() - v->begin) / 1e9;
+    perf_usage(&v->result, 1);
+    v->one_way = false;
+    if (v->cfg.listen == NULL) {
+        return SP_ECLOSED;
+    }
+    return perf_print(&v->cfg, v->url, &v->result) == TOOL_OK ? SP_OK : SP_ECLOSED;
+}
+
+/// Counts a message, of `size` bytes, of a one-way measurement; with the last one it reports how
+/// long it took.
+static int perf_count(struct perf_server *v, size_t size)
 {
     char text[32];
 
-    if (v->begin == 0) {
-        v->begin = perf_now(); // The first one starts the clock, and does not count.
+    if (v->begin == 0) { // The first one starts the clock, and does not count.
+        v->cfg.size = (int64_t)size;
+        v->result = (struct perf_result){0};
+        perf_usage(&v->result, -1);
+        v->begin = perf_now();
         return SP_OK;
     }
     if (--v->left != 0) {
         return SP_OK;
+    }
+    if (v->mute) {
+        return perf_counted(v);
     }
     (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)(perf_now() - v->begin));
     return sp_send(v->socket, text, strlen(text), 0);
@@ -174,13 +203,15 @@ static int perf_count(struct perf_server *v)
 /// Takes one message over.
 static int perf_answer(struct perf_server *v, sp_msg *m)
 {
+    size_t size = sp_msg_len(m);
+    bool begins = perf_begins(v, m);
     int err = SP_OK;
 
-    if (!perf_begins(v, m)) {
-        if (v->one_way) {
-            sp_msg_release(m);
-            return perf_count(v);
-        }
+    if (v->mute || (!begins && v->one_way)) {
+        sp_msg_release(m);
+        return begins || !v->one_way ? SP_OK : perf_count(v, size);
+    }
+    if (!begins) {
         if (v->short_reply) {
             err = sp_msg_resize(m, 0);
         }
@@ -238,6 +269,9 @@ static int perf_begin(const struct perf_config *cfg, sp_socket s)
     err = sp_send(s, &h, sizeof(h), 0);
     if (err < 0) {
         return perf_failed("send", err);
+    }
+    if (perf_pattern(cfg)->mute) {
+        return TOOL_OK; // Nobody answers; the first message counted comes behind it.
     }
     do {
         // What comes first may be of a measurement that was broken off.
@@ -360,100 +394,16 @@ static int perf_one_way(const struct perf_config *cfg, sp_socket s, struct perf_
     if (err < 0) {
         return perf_failed("send", err);
     }
+    if (perf_pattern(cfg)->mute) {
+        err = sp_drain(s, PERF_TIMEOUT, NULL);
+        return err < 0 ? perf_failed("send", err) : TOOL_OK;
+    }
     n = sp_recv(s, text, sizeof(text) - 1, 0);
     if (n < 0) {
         return perf_failed("receive", (int)n);
     }
     r->seconds = (double)strtoull(text, NULL, 10) / 1e9;
     return TOOL_OK;
-}
-
-static void perf_usage(struct perf_result *r, int sign)
-{
-    struct rusage u;
-
-    (void)getrusage(RUSAGE_SELF, &u);
-    r->cpu += sign * ((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-                      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
-    r->switches += sign * (u.ru_nvcsw + u.ru_nivcsw);
-}
-
-/* ------------------------------------------------------------------ The result */
-
-static int perf_compare(const void *a, const void *b)
-{
-    float x = *(const float *)a;
-    float y = *(const float *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double perf_quantile(const struct perf_result *r, size_t percent)
-{
-    return (double)r->us[(r->samples - 1) * percent / 100];
-}
-
-/// A figure without digits that mean nothing.
-static void perf_add(cJSON *o, const char *name, double value)
-{
-    (void)cJSON_AddNumberToObject(o, name, (double)(int64_t)(value * 1000 + 0.5) / 1000);
-}
-
-static int perf_print_json(const struct perf_config *cfg, const char *url, struct perf_result *r)
-{
-    cJSON *o = cJSON_CreateObject();
-    double n = (double)cfg->count;
-    int code;
-
-    (void)cJSON_AddStringToObject(o, "what", cfg->thr ? "thr" : "lat");
-    (void)cJSON_AddStringToObject(o, "protocol", cfg->protocol);
-    (void)cJSON_AddStringToObject(o, "url", url);
-    (void)cJSON_AddBoolToObject(o, "two_processes", cfg->dial != NULL);
-    (void)cJSON_AddNumberToObject(o, "size", (double)cfg->size);
-    (void)cJSON_AddNumberToObject(o, "count", n);
-    (void)cJSON_AddNumberToObject(o, "batch", (double)cfg->batch);
-    (void)cJSON_AddNumberToObject(o, "seconds", r->seconds);
-    perf_add(o, "rate", n / r->seconds);
-    perf_add(o, "bytes_rate", n / r->seconds * (double)cfg->size);
-    if (r->samples > 0) {
-        perf_add(o, "min_us", perf_quantile(r, 0));
-        perf_add(o, "median_us", perf_quantile(r, 50));
-        perf_add(o, "p99_us", perf_quantile(r, 99));
-        perf_add(o, "max_us", perf_quantile(r, 100));
-    }
-    perf_add(o, "cpu_us", r->cpu * 1e6 / n);
-    perf_add(o, "switches", (double)r->switches / n);
-    code = tool_print_json(o);
-    cJSON_Delete(o);
-    return code;
-}
-
-static int perf_print(const struct perf_config *cfg, const char *url, struct perf_result *r)
-{
-    double n = (double)cfg->count;
-
-    if (r->seconds <= 0) {
-        r->seconds = 1e-9;
-    }
-    if (r->samples > 0) {
-        qsort(r->us, r->samples, sizeof(*r->us), perf_compare);
-    }
-    if (cfg->json) {
-        return perf_print_json(cfg, url, r);
-    }
-    (void)printf("%s %s, %lld bytes, %lld %s in %.3f s\n", cfg->protocol, url, (long long)cfg->size,
-                 (long long)cfg->count, r->samples > 0 ? "round trips" : "messages", r->seconds);
-    if (r->samples > 0) {
-        (void)printf("  median    %.2f us\n  p99       %.2f us\n  least     %.2f us\n"
-                     "  most      %.2f us\n",
-                     perf_quantile(r, 50), perf_quantile(r, 99), perf_quantile(r, 0),
-                     perf_quantile(r, 100));
-    }
-    (void)printf("  rate      %.0f a second\n  bytes     %.2f MB/s\n", n / r->seconds,
-                 n / r->seconds * (double)cfg->size / 1e6);
-    (void)printf("  CPU       %.2f us each%s\n  switches  %.3f each\n", r->cpu * 1e6 / n,
-                 cfg->dial != NULL ? " in this process" : "", (double)r->switches / n);
-    return tool_flush();
 }
 
 /* ------------------------------------------------------------------ Both ends */
@@ -491,8 +441,21 @@ static int perf_open(const struct perf_config *cfg, bool server, sp_socket *s)
     return err < 0 ? tool_fail_sp("option", err) : TOOL_OK;
 }
 
-/// The end that dials: connects, measures and prints.
-static int perf_measure(const struct perf_config *cfg, const char *url)
+/// All was sent to who cannot answer: in this process (its thread ends with the last message) what
+/// it counted is printed.
+static int perf_mute_end(const struct perf_config *cfg, struct perf_local *local, const char *url)
+{
+    if (local == NULL) {
+        (void)fprintf(stderr, "sent; the end that listens prints the rate\n");
+        return TOOL_OK;
+    }
+    (void)pthread_join(local->thread, NULL);
+    local->joined = true;
+    return tool_stopped() ? TOOL_FAILED : perf_print(cfg, url, &local->server.result);
+}
+
+/// The end that dials: connects, measures and prints. `server`: the other end, in this process.
+static int perf_measure(const struct perf_config *cfg, const char *url, struct perf_local *server)
 {
     struct perf_result r = {0};
     bool one_way = cfg->thr && !perf_pattern(cfg)->asks;
@@ -515,7 +478,9 @@ static int perf_measure(const struct perf_config *cfg, const char *url)
         code = one_way ? perf_one_way(cfg, s, &r) : perf_round_trips(cfg, s, &r);
         perf_usage(&r, 1);
     }
-    if (code == TOOL_OK) {
+    if (code == TOOL_OK && perf_pattern(cfg)->mute) {
+        code = perf_mute_end(cfg, server, url);
+    } else if (code == TOOL_OK) {
         code = perf_print(cfg, url, &r);
     }
     free(r.us);
@@ -542,31 +507,32 @@ static int perf_listen(const struct perf_config *cfg, struct perf_server *v, cha
 
 static int perf_run(const struct perf_config *cfg)
 {
-    struct perf_server server = {0};
-    char url[256];
-    pthread_t thread;
+    struct perf_local local = {.server = {.mute = perf_pattern(cfg)->mute, .cfg = *cfg}};
+    struct perf_server *server = &local.server;
     int code;
 
     if (tool_stop_watch(perf_on_stop, NULL) != TOOL_OK) {
         return TOOL_FAILED;
     }
     if (cfg->dial != NULL) {
-        return perf_measure(cfg, cfg->dial);
+        return perf_measure(cfg, cfg->dial, NULL);
     }
-    code = perf_listen(cfg, &server, url, sizeof(url));
+    code = perf_listen(cfg, server, server->url, sizeof(server->url));
     if (code == TOOL_OK && cfg->listen != NULL) {
-        (void)fprintf(stderr, "serving at %s\n", url);
-        (void)perf_serve(&server);
-    } else if (code == TOOL_OK && pthread_create(&thread, NULL, perf_serve, &server) != 0) {
+        (void)fprintf(stderr, "serving at %s\n", server->url);
+        (void)perf_serve(server);
+    } else if (code == TOOL_OK && pthread_create(&local.thread, NULL, perf_serve, server) != 0) {
         code = tool_fail("cannot start a thread");
     } else if (code == TOOL_OK) {
-        code = perf_measure(cfg, url);
-        (void)sp_close(server.socket);
-        (void)pthread_join(thread, NULL);
+        code = perf_measure(cfg, server->url, &local);
+        (void)sp_close(server->socket);
+        if (!local.joined) {
+            (void)pthread_join(local.thread, NULL);
+        }
         return code;
     }
-    if (server.socket.id != 0) {
-        (void)sp_close(server.socket);
+    if (server->socket.id != 0) {
+        (void)sp_close(server->socket);
     }
     return tool_stopped() ? TOOL_OK : code;
 }
@@ -642,8 +608,11 @@ static int perf_check(struct perf_config *cfg, const char *what)
         cfg->protocol = cfg->thr ? "pair" : "reqrep";
     }
     if (perf_pattern(cfg) == NULL) {
-        return tool_misuse("--protocol: pair, pair1, bus, reqrep or survey, not \"%s\"",
+        return tool_misuse("--protocol: pair, pair1, bus, reqrep, survey or pushpull, not \"%s\"",
                            cfg->protocol);
+    }
+    if (!cfg->thr && perf_pattern(cfg)->mute) {
+        return tool_misuse("lat needs answers, and \"%s\" has none", cfg->protocol);
     }
     if (cfg->count < 0) {
         cfg->count = cfg->thr ? 100000 : 10000;
@@ -652,7 +621,7 @@ static int perf_check(struct perf_config *cfg, const char *what)
         return tool_misuse("--count and --batch are 1 and more");
     }
     if (cfg->batch > 1 && (!cfg->thr || perf_pattern(cfg)->asks)) {
-        return tool_misuse("--batch is for thr with pair, pair1 or bus");
+        return tool_misuse("--batch is for thr with pair, pair1, bus or pushpull");
     }
     return TOOL_OK;
 }
