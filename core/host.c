@@ -71,12 +71,14 @@ static sp_overflow host_overflow(const sp_sock_ref *sock)
     return (sp_overflow)sp__option(&s->opt.overflow);
 }
 
-static void host_pipe_offer(sp_pipe_ref *pipe, sp_msg *m, bool copy)
+static void host_pipe_offer(sp_pipe_ref *pipe, sp_msg *m)
 {
-    if (copy) {
-        sp__count(&host_pipe(pipe)->sock->copies, 1);
-    }
     sp__pipe_send_or_drop(host_pipe(pipe), m);
+}
+
+static void host_pipe_offer_copy(sp_pipe_ref *pipe, sp_msg *m)
+{
+    sp__pipe_copy_or_drop(host_pipe(pipe), m);
 }
 
 static sp_msg *host_receive_copy(sp_sock_ref *sock, sp_msg *m)
@@ -372,5 +374,6 @@ const sp_host sp__host = {
     .ctx_room = host_ctx_room,
     .overflow = host_overflow,
     .pipe_offer = host_pipe_offer,
+    .pipe_offer_copy = host_pipe_offer_copy,
     .receive_copy = host_receive_copy,
 };

@@ -103,24 +103,51 @@ static SP__APART void drop_old(struct sp__pipe *p, sp_msg *m)
     sp__pipe_late(p);
 }
 
-void sp__pipe_send_or_drop(struct sp__pipe *p, sp_msg *m)
+/// Nothing is queued. `m` NULL: a copy that was not made.
+static SP__APART void drop_new(struct sp__pipe *p, sp_msg *m)
 {
-    int64_t policy = sp__option(&p->sock->opt.overflow);
-
-    if (sp__pipe_send(p, m) == SP_OK) {
-        return;
-    }
     if (!sp__pipe_usable(p)) {
         sp__sock_discard(p->sock, m, SP_DISCARD_PEER_GONE, true);
         return;
     }
-    if (policy == SP_OVERFLOW_DROP_OLD) {
-        drop_old(p, m);
-        return;
-    }
     sp__pipe_discard(p, m, SP_DISCARD_FULL);
-    if (policy == SP_OVERFLOW_DISCONNECT) {
+    if (sp__option(&p->sock->opt.overflow) == SP_OVERFLOW_DISCONNECT) {
         p->cause = "it did not keep up";
         sp__pipe_shut(p, SP_EFULL);
+    }
+}
+
+static inline bool drops_old(const struct sp__pipe *p)
+{
+    return sp__pipe_usable(p) && sp__option(&p->sock->opt.overflow) == SP_OVERFLOW_DROP_OLD;
+}
+
+void sp__pipe_send_or_drop(struct sp__pipe *p, sp_msg *m)
+{
+    if (sp__pipe_send(p, m) == SP_OK) {
+        return;
+    }
+    if (drops_old(p)) {
+        drop_old(p, m);
+    } else {
+        drop_new(p, m);
+    }
+}
+
+void sp__pipe_copy_or_drop(struct sp__pipe *p, sp_msg *m)
+{
+    sp_msg *copy = NULL;
+
+    if (sp__pipe_room(p) || drops_old(p)) {
+        copy = sp__msg_clone(m);
+        if (copy == NULL) {
+            return;
+        }
+    }
+    sp__count(&p->sock->copies, 1);
+    if (copy != NULL) {
+        sp__pipe_send_or_drop(p, copy);
+    } else {
+        drop_new(p, NULL);
     }
 }

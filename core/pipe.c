@@ -552,8 +552,7 @@ int sp__pipe_send(struct sp__pipe *p, sp_msg *m)
 {
     uint32_t cost;
 
-    if (!sp__pipe_usable(p) ||
-        (p->inflight >= p->cap && (p->sock->ops->flags & SP_PROTO_REPLIES) == 0)) {
+    if (!sp__pipe_room(p)) {
         return SP_EAGAIN;
     }
     cost = sp__msg(m)->cost;

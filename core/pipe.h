@@ -52,4 +52,11 @@ void sp__pipe_cmd_rx(struct sp__pipe *p, unsigned bits); ///< [any]
 void sp__pipe_cmd_tx(struct sp__pipe *p, unsigned bits); ///< [any]
 void sp__pipe_note(struct sp__pipe *p, unsigned bit);    ///< [any]
 
+/// Whether sp__pipe_send would take a message. Replies are bounded by their requests.
+static inline bool sp__pipe_room(const struct sp__pipe *p)
+{
+    return sp__pipe_usable(p) &&
+           (p->inflight < p->cap || (p->sock->ops->flags & SP_PROTO_REPLIES) != 0);
+}
+
 #endif

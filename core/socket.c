@@ -166,7 +166,7 @@ void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out
         sock_count_received(s, m, reason);
     }
     sp__count(out ? &s->drops_out[reason] : &s->drops_in[reason], 1);
-    if (out && s->ops->window == SP_WINDOW_PIPES && sp__msg(m)->cost > 0) {
+    if (out && m != NULL && s->ops->window == SP_WINDOW_PIPES && sp__msg(m)->cost > 0) {
         sp__ctx_grant(&s->ctx, sp__msg(m)->cost);
     }
     sp__msg_release(m);

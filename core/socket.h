@@ -379,6 +379,8 @@ static inline const char *sp__pipe_remote(const struct sp__pipe *p)
 int sp__pipe_send(struct sp__pipe *p, sp_msg *m);
 /// Queues for output; without room by the option "overflow" (overflow.c). Always takes `m`.
 void sp__pipe_send_or_drop(struct sp__pipe *p, sp_msg *m);
+/// The same with a copy, made only if something becomes of it; `m` stays the caller's.
+void sp__pipe_copy_or_drop(struct sp__pipe *p, sp_msg *m);
 /// Output gave back credit: what came late follows.
 void sp__pipe_late(struct sp__pipe *p);
 /// Hands what was sent in this visit to the pipes' output.
@@ -644,6 +646,7 @@ int sp__sock_call(struct sp__sock *s, struct sp__actor *a, int (*fn)(struct sp__
 /// Ends every visit of the socket's actor: publishes, offers again what was left, looks after the
 /// end of lingering.
 void sp__sock_settle(struct sp__sock *s);
+/// Drops a message and counts why. `m` NULL, of those to be sent: a copy that was not made.
 void sp__sock_discard(struct sp__sock *s, sp_msg *m, sp_discard reason, bool out);
 void sp__sock_discard_all(struct sp__sock *s, sp_batch *b, sp_discard reason, bool out);
 /// The same with one that was to go to `p`, which is there.

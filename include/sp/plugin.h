@@ -539,11 +539,15 @@ struct sp_host {
     size_t (*ctx_room)(sp_ctx_ref *ctx);
     /// [actor] The socket's option "overflow".
     sp_overflow (*overflow)(const sp_sock_ref *sock);
-    /// [actor] Queues a message for a pipe (`copy`: as pipe_send_copy does); when the queue is full
-    /// the option "overflow" says what is dropped and counted (SP_OVERFLOW_BLOCK: the message; ask
-    /// for pipe_room first). With SP_OVERFLOW_DROP_OLD that may be any message of its queue, also
-    /// one of pipe_send. A pipe that ends: SP_DISCARD_PEER_GONE. Always takes `m`.
-    void (*pipe_offer)(sp_pipe_ref *pipe, sp_msg *m, bool copy);
+    /// [actor] Queues a message for a pipe; when the queue is full the option "overflow" says what
+    /// is dropped and counted (SP_OVERFLOW_BLOCK: the message; ask for pipe_room first). With
+    /// SP_OVERFLOW_DROP_OLD that may be any message of its queue, also one of pipe_send. A pipe
+    /// that ends: SP_DISCARD_PEER_GONE. Always takes `m`.
+    void (*pipe_offer)(sp_pipe_ref *pipe, sp_msg *m);
+    /// [actor] The same with a copy of `m`, one more as of pipe_send_copy, which is only made if
+    /// something becomes of it; `m` stays the plugin's. Without memory that peer misses the
+    /// message.
+    void (*pipe_offer_copy)(sp_pipe_ref *pipe, sp_msg *m);
     /// [actor] A copy of a received message, for one more context: it counts as received, too, and
     /// is to be delivered or discarded as that. NULL: no memory.
     sp_msg *(*receive_copy)(sp_sock_ref *sock, sp_msg *m);

@@ -62,7 +62,7 @@ static void pair1_send_to_many(struct pair *pair, sp_batch *out)
         if (pipe == NULL) {
             pair->host->discard_out(pair->sock, m, SP_DISCARD_PEER_GONE);
         } else {
-            pair->host->pipe_offer(pipe, m, false);
+            pair->host->pipe_offer(pipe, m);
         }
     }
 }

@@ -119,16 +119,6 @@ static bool pub_open(const struct pub *pub, const struct topic_member *hits)
     return sp_ring_open(&pub->ring, pub->host, pub->sock);
 }
 
-/// Without memory for a copy that peer misses the message.
-static void pub_copy(const struct pub *pub, const struct topic_member *to, sp_msg *m)
-{
-    sp_msg *copy = pub->host->msg_clone(m);
-
-    if (copy != NULL) {
-        pub->host->pipe_offer(pub_pipe(to), copy, true);
-    }
-}
-
 /// The last one gets the message itself.
 static void pub_send(struct pub *pub, const struct topic_member *hits, sp_msg *m)
 {
@@ -139,10 +129,10 @@ static void pub_send(struct pub *pub, const struct topic_member *hits, sp_msg *m
     }
     for (; hits != NULL; hits = hits->hit) {
         if (hits->hit == NULL && pub->ring.n == 0) {
-            pub->host->pipe_offer(pub_pipe(hits), m, false);
+            pub->host->pipe_offer(pub_pipe(hits), m);
             return;
         }
-        pub_copy(pub, hits, m);
+        pub->host->pipe_offer_copy(pub_pipe(hits), m);
     }
     sp_ring_fan_out(&pub->ring, pub->host, pub->sock, m, NULL);
 }

@@ -91,10 +91,8 @@ static void star_forward(struct star *star, const sp_pipe_ref *from, sp_msg *m)
     struct sp_ring_peer *peer = star->peers.turn;
 
     for (size_t i = 0; i < star->peers.n; i++, peer = peer->next) {
-        sp_msg *copy = peer->ref != from ? star->host->msg_clone(m) : NULL;
-
-        if (copy != NULL) {
-            star->host->pipe_offer(peer->ref, copy, true);
+        if (peer->ref != from) {
+            star->host->pipe_offer_copy(peer->ref, m);
         }
     }
 }

@@ -87,7 +87,7 @@ static inline void sp_replier_send(struct sp_replier *replier, uint32_t id, sp_m
     if (pipe == NULL) {
         replier->host->discard_out(replier->sock, m, SP_DISCARD_PEER_GONE);
     } else {
-        replier->host->pipe_offer(pipe, m, false);
+        replier->host->pipe_offer(pipe, m);
     }
 }
 

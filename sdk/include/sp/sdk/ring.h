@@ -122,16 +122,12 @@ static inline void sp_ring_fan_out(struct sp_ring *ring, const sp_host *host, sp
             continue;
         }
         if (last != NULL) {
-            sp_msg *copy = host->msg_clone(m);
-
-            if (copy != NULL) {
-                host->pipe_offer(last, copy, true);
-            }
+            host->pipe_offer_copy(last, m);
         }
         last = peer->ref;
     }
     if (last != NULL) {
-        host->pipe_offer(last, m, false);
+        host->pipe_offer(last, m);
     } else {
         host->discard_out(sock, m, SP_DISCARD_NO_PEER);
     }
