@@ -42,19 +42,9 @@ static uint32_t name_of(const struct sim_node *n, unsigned i)
     return n->index * CTXS + i;
 }
 
-/// In an own context what is received and sent is a message, not a buffer.
 static int asker_recv(struct sim_node *n, unsigned i, struct sim_body *got)
 {
-    sp_msg *m = NULL;
-    int rc = i == 0 ? sp_recvmsg(n->s, &m, SP_NONBLOCK)
-                    : sp_ctx_recvmsg(askers[n->index][i].ctx, &m, SP_NONBLOCK);
-
-    if (rc >= 0) {
-        SIM_CHECK(sp_msg_len(m) == sizeof(*got));
-        memcpy(got, sp_msg_view(m), sizeof(*got));
-        sp_msg_release(m);
-    }
-    return rc;
+    return sim_recv_own(n->s, askers[n->index][i].ctx, got, sizeof(*got), NULL);
 }
 
 static bool get_answer(struct sim_node *n, unsigned i)

@@ -25,10 +25,10 @@ int sim_send(sp_socket s, uint32_t from, uint32_t seq)
     return sp_send(s, &body, sizeof(body), SP_NONBLOCK);
 }
 
-int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe)
+int sim_recv_own(sp_socket s, sp_ctx own, void *buf, size_t len, uint32_t *pipe)
 {
     sp_msg *m = NULL;
-    int rc = sp_recvmsg(s, &m, SP_NONBLOCK);
+    int rc = own.id == 0 ? sp_recvmsg(s, &m, SP_NONBLOCK) : sp_ctx_recvmsg(own, &m, SP_NONBLOCK);
 
     if (rc != SP_OK) {
         return rc;
@@ -40,6 +40,11 @@ int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe)
     }
     sp_msg_release(m);
     return SP_OK;
+}
+
+int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe)
+{
+    return sim_recv_own(s, (sp_ctx){0}, buf, len, pipe);
 }
 
 /* ------------------------------------------------------------------ What was heard */

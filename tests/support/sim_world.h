@@ -54,6 +54,8 @@ struct sim_body {
 /// came from.
 int sim_send(sp_socket s, uint32_t from, uint32_t seq);
 int sim_recv(sp_socket s, void *buf, size_t len, uint32_t *pipe);
+/// The same from a context of the socket; of id 0: the socket's own.
+int sim_recv_own(sp_socket s, sp_ctx own, void *buf, size_t len, uint32_t *pipe);
 
 /// A node heard number `seq` of node `from`: it was sent, comes once, and over one pipe in order.
 /// For protocols that send each message to each peer; sim_heard_none begins a run.
