@@ -17,12 +17,19 @@ static void rx_delivered(struct sp__ctx *c, sp_msg *m)
     sp_batch_push(&c->delivered, m);
 }
 
+/// What a queue of `cap` takes when that is the last that a pipe gives: all that a gone pipe can
+/// hold, beyond a full queue.
+static int64_t rx_last_cap(int64_t cap)
+{
+    return 4 * cap + 2 * SP__RX_WINDOW;
+}
+
 /// The queue of `cap` is full, when the message would be the next. True: not any more, or it need
 /// not be.
 static SP__APART bool rx_room(struct sp__ctx *c, uint64_t in, int64_t cap)
 {
     if (c->sock->last_offer) {
-        cap = 4 * cap + 2 * SP__RX_WINDOW; // All that a gone pipe can hold, beyond a full queue.
+        cap = rx_last_cap(cap);
         // Acquire: see sp__ctx_deliver.
         if ((int64_t)(in - atomic_load_explicit(&c->rx_out, memory_order_acquire)) < cap) {
             return true;
@@ -104,9 +111,13 @@ void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m)
     uint32_t cost = sp__sock_cost(c->sock, m->len, cap);
 
     (void)rx_accept_any(c, m, cost, 0); // Of any size: it takes it.
+    cap = cap > 0 ? cap : 1;
+    if (c->sock->last_offer && (c->waited || c->hold_until > 0)) {
+        cap = rx_last_cap(cap); // What was held for its receiver.
+    }
     // Acquire: as in sp__ctx_deliver.
     if ((int64_t)(atomic_load_explicit(&c->rx_in, memory_order_relaxed) -
-                  atomic_load_explicit(&c->rx_out, memory_order_acquire)) > (cap > 0 ? cap : 1)) {
+                  atomic_load_explicit(&c->rx_out, memory_order_acquire)) > cap) {
         rx_excess(c);
     }
 }
@@ -186,6 +197,8 @@ static void rx_wake(struct sp__ctx *c)
 {
     struct sp__wake wake = sp__waiter_pop(&c->receivers);
 
+    c->waited = c->waited || !c->early;
+    c->early = false;
     SP__TRACE(D4, c, sp__wake_id(wake));
     sp__unlock(&c->lock);
     sp__wake(wake);
@@ -210,6 +223,9 @@ static SP__APART void rx_pushed(struct sp__ctx *c, bool waits)
 static SP__APART void rx_push_observed(struct sp__ctx *c, struct sp__node *oldest)
 {
     sp__lock(&c->lock);
+    // Who observes an empty queue waits, too.
+    c->waited = c->waited || (c->local.head == NULL &&
+                              atomic_load_explicit(&c->rxq, memory_order_relaxed) == NULL);
     if (rx_push(c, oldest)) {
         rx_wake(c);
         sp__lock(&c->lock);

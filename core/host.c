@@ -36,6 +36,11 @@ static void host_deliver_latest(sp_ctx_ref *ctx, sp_msg *m)
     sp__ctx_deliver_latest(SP__CONTAINER(ctx, struct sp__ctx, ref), m);
 }
 
+static bool host_ctx_hold(sp_ctx_ref *ctx)
+{
+    return sp__ctx_hold(SP__CONTAINER(ctx, struct sp__ctx, ref));
+}
+
 static size_t host_ctx_room(sp_ctx_ref *ctx)
 {
     return sp__ctx_room(SP__CONTAINER(ctx, struct sp__ctx, ref));
@@ -376,4 +381,5 @@ const sp_host sp__host = {
     .pipe_offer = host_pipe_offer,
     .pipe_offer_copy = host_pipe_offer_copy,
     .receive_copy = host_receive_copy,
+    .ctx_hold = host_ctx_hold,
 };

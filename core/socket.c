@@ -285,7 +285,7 @@ static struct sp__ep *sock_first_ep(struct sp__sock *s, bool last)
 /// Lingering is over: everything is taken down; what is left is counted as dropped.
 static void sock_end(struct sp__sock *s)
 {
-    sp__timer_cancel(&s->linger);
+    sp__timer_cancel(&s->timer);
     s->state = SP__SOCK_ENDING;
     sp__slot(&s->actor, SP__SLOT_STOP);
     s->ops->stop(s->ref.state);
@@ -429,6 +429,10 @@ static void sock_on_close(struct sp__event *ev)
     }
     s->dropped = sock_dropped(s);
     s->state = SP__SOCK_LINGERING;
+    if (s->holding) {
+        s->holding = false;
+        sp__timer_cancel(&s->timer);
+    }
     sp__ctxs_shut(s);
     if (s->linger_ms == 0) {
         sock_end(s);
@@ -445,18 +449,22 @@ static void sock_on_close(struct sp__event *ev)
             }
         }
         if (s->linger_ms > 0) {
-            sp__timer_arm(&s->linger, sp__now() + s->linger_ms * SP__MS);
+            sp__timer_arm(&s->timer, sp__now() + s->linger_ms * SP__MS);
         }
     }
     sp__sock_settle(s);
 }
 
-static void sock_on_linger(struct sp__timer *t)
+/// The end of lingering, or of holding.
+static void sock_on_timer(struct sp__timer *t)
 {
-    struct sp__sock *s = SP__CONTAINER(t, struct sp__sock, linger);
+    struct sp__sock *s = SP__CONTAINER(t, struct sp__sock, timer);
 
     if (s->state == SP__SOCK_LINGERING) {
         sock_end(s);
+    } else if (s->holding) {
+        s->holding = false;
+        s->rx_again = true;
     }
     sp__sock_settle(s);
 }
@@ -666,7 +674,7 @@ static int sock_init(struct sp__sock *s)
     sp__event_init(&s->close_ev, &s->actor, NULL, sock_on_close);
     sp__event_init(&s->end_ev, &s->user, NULL, sock_on_end);
     sp__event_init(&s->window_ev, &s->actor, NULL, sock_on_window);
-    sp__timer_init(&s->linger, &s->actor, &s->obj, sock_on_linger);
+    sp__timer_init(&s->timer, &s->actor, &s->obj, sock_on_timer);
     sock_defaults(s);
     s->opt.overflow = s->ops->overflow;
     sock_name(s);

@@ -82,6 +82,9 @@ struct sp__ctx {
     bool joined;        ///< the protocol knows it
     sp_msg *note;       ///< kept for sp__ctx_fail without memory (SP_PROTO_ASKS)
     bool excess;        ///< more was delivered than it holds: the oldest go (deliver_latest)
+    bool waited;        ///< since it was held for last, a receiver waited for a message
+    bool early;         ///< it is held for one that is still to be woken
+    int64_t hold_until; ///< ns; what finds the queue full is held so long
     bool offering;      ///< in the socket's list of those with something in `pending`
     struct sp__ctx *offer_next;
     struct sp__ctx *publish_next; ///< of those with something in `delivered`
@@ -196,6 +199,9 @@ int sp__ctx_deliver(struct sp__ctx *c, sp_msg *m);
 /// The same, beyond the size of the queue: with sp__ctx_evict the oldest messages go, counted.
 void sp__ctx_deliver_latest(struct sp__ctx *c, sp_msg *m);
 void sp__ctx_evict(struct sp__ctx *c);
+/// Whether what comes is to wait, since the queue is full and a receiver waited lately
+/// (ctx_hold.c).
+bool sp__ctx_hold(struct sp__ctx *c);
 /// Messages that it would still take. 0: the socket's actor looks again when there is room.
 size_t sp__ctx_room(struct sp__ctx *c);
 void sp__ctx_fail(struct sp__ctx *c, int err);
@@ -567,7 +573,8 @@ struct sp__sock {
     bool settling;
     bool inited;
     unsigned shaking;
-    struct sp__timer linger;
+    struct sp__timer timer; ///< the end of lingering; until then of holding (ctx_hold.c)
+    bool holding;           ///< … for which it is armed
     struct sp__event close_ev;
     struct sp__event end_ev; ///< on the user's actor
     bool told;               ///< there were pipe events for the user

@@ -551,6 +551,11 @@ struct sp_host {
     /// [actor] A copy of a received message, for one more context: it counts as received, too, and
     /// is to be delivered or discarded as that. NULL: no memory.
     sp_msg *(*receive_copy)(sp_sock_ref *sock, sp_msg *m);
+    /// [actor] For one that drops what a full queue does not take: whether it is too early for
+    /// that, since a receiver waited when messages came, and had no time yet to take them. Then
+    /// leave what is there in on_recv's `in`: it is called again when there is room, and after
+    /// 50 ms at the latest, when this says false until a receiver has waited again.
+    bool (*ctx_hold)(sp_ctx_ref *ctx);
 };
 
 /* ------------------------------------------------------------------ The plugin */

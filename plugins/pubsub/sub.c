@@ -21,6 +21,7 @@ struct sub {
     struct topics topics; ///< of all contexts
     struct announce announce;
     struct sub_ctx *first; ///< the socket's own
+    size_t ctxs;
 };
 
 /// A topic that no context wants any more.
@@ -51,6 +52,7 @@ static int sub_ctx_open(void *self, sp_ctx_ref *ref)
     if (sub->first == NULL) {
         sub->first = ctx;
     }
+    sub->ctxs++;
     return SP_OK;
 }
 
@@ -59,6 +61,7 @@ static void sub_ctx_close(void *self, sp_ctx_ref *ref)
     struct sub *sub = self;
     struct sub_ctx *ctx = ref->state;
 
+    sub->ctxs--;
     topics_leave(&sub->topics, &ctx->member);
     announce_flush_all(&sub->announce);
 }
@@ -118,6 +121,12 @@ static void sub_deliver(const struct sub *sub, const struct sub_ctx *ctx, sp_msg
     }
 }
 
+/// Whether the receiver has time yet to take what is there. No context waits for another one.
+static bool sub_holds(const struct sub *sub)
+{
+    return sub->ctxs == 1 && sub->host->ctx_hold(sub->first->ref);
+}
+
 static const struct sub_ctx *sub_ctx(const struct topic_member *member)
 {
     return (const struct sub_ctx *)(const void *)((const char *)member -
@@ -132,6 +141,10 @@ static void sub_on_recv(void *self, sp_pipe_ref *ref, sp_batch *in)
     for (sp_msg *m; (m = sp_batch_pop(in)) != NULL;) {
         struct topic_member *hit = topics_match(&sub->topics, m->data, m->len);
 
+        if (hit != NULL && sub_holds(sub)) {
+            sp_batch_unpop(in, m);
+            return;
+        }
         if (hit == NULL) {
             sub->host->discard_in(sub->sock, m, SP_DISCARD_UNWANTED);
             continue;
@@ -153,6 +166,10 @@ static void sub_raw_on_recv(void *self, sp_pipe_ref *ref, sp_batch *in)
 
     (void)ref;
     for (sp_msg *m; (m = sp_batch_pop(in)) != NULL;) {
+        if (sub_holds(sub)) {
+            sp_batch_unpop(in, m);
+            return;
+        }
         sub_deliver(sub, sub->first, m);
     }
 }

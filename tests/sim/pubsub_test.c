@@ -225,9 +225,127 @@ static void run_pubsub(uint64_t seed)
     sim_end();
 }
 
+/* ------------------------------------------------------------------ Holding */
+
+#define BURST 500
+#define QUEUE 24
+#define HOLD 50 // ms, see core/ctx_hold.c
+
+/// A receiver by an operation: it waits, and takes as many as it wants to.
+static struct {
+    sp_socket pub;
+    sp_socket sub;
+    sp_op *op;
+    uint32_t got;
+    uint32_t wants;
+    bool prefnew;
+    uint64_t own; ///< dropped messages that are no publisher's
+} burst;
+
+static void burst_done(sp_op *op, void *arg)
+{
+    sp_msg *m = sp_op_msg(op);
+    uint32_t number;
+
+    (void)arg;
+    SIM_CHECK(sp_op_result(op) == SP_OK && sp_msg_len(m) == sizeof(number));
+    memcpy(&number, sp_msg_view(m), sizeof(number));
+    SIM_CHECK(number == ++burst.got); // In order, none is missing.
+    sp_msg_release(m);
+    if (burst.got < burst.wants) {
+        SIM_CHECK(sp_op_recv(op, burst.sub.id) == SP_OK);
+    }
+}
+
+/// A subscriber with a small queue, whose receiver waits.
+static void burst_begin(uint64_t seed, uint32_t wants)
+{
+    sim_begin(seed);
+    sim_lossless();
+    burst.pub = sim_open("pub");
+    burst.sub = sim_open("sub");
+    burst.got = 0;
+    burst.wants = wants;
+    SIM_CHECK(sp_set_bytes(burst.sub.id, "subscribe", "", 0) == SP_OK);
+    SIM_CHECK(sp_set_int(burst.sub.id, "recv-buffer", QUEUE) == SP_OK);
+    burst.prefnew = sim_pick(2) == 1;
+    SIM_CHECK(sp_set_int(burst.sub.id, "sub:prefnew", burst.prefnew) == SP_OK);
+    SIM_CHECK(sp_set_str(burst.pub.id, "overflow", "block") == SP_OK);
+    SIM_CHECK(sp_listen(burst.pub, "sim://burst", NULL) == SP_OK);
+    SIM_CHECK(sp_dial(burst.sub, "sim://burst", NULL, SP_NONBLOCK) == SP_OK);
+    SIM_CHECK(sp_op_new(&burst.op, burst_done, NULL) == SP_OK);
+    SIM_CHECK(sp_op_recv(burst.op, burst.sub.id) == SP_OK);
+    sim_settle(500);
+    burst.own = sim_sums().dropped_in;
+}
+
+static bool burst_send(uint32_t number)
+{
+    int rc = sp_send(burst.pub, &number, sizeof(number), SP_NONBLOCK);
+
+    SIM_CHECK(rc == SP_OK || rc == SP_EAGAIN);
+    return rc == SP_OK;
+}
+
+static void burst_end(void)
+{
+    sim_settle(200);
+    sp_op_free(burst.op);
+    sim_rest();
+    SIM_CHECK(sp_close(burst.pub) == SP_OK);
+    SIM_CHECK(sp_close(burst.sub) == SP_OK);
+    sim_end();
+}
+
+/// However much comes at once: a receiver that takes it misses nothing.
+static void run_burst(uint64_t seed)
+{
+    burst_begin(seed, BURST);
+    for (uint32_t n = 1; n <= BURST; n += burst_send(n)) {
+        if (sim_pick(8) == 0) {
+            SIM_CHECK(sp_run_once(1) >= 0);
+        }
+    }
+    sim_settle(500);
+    SIM_CHECK(burst.got == BURST);
+    SIM_CHECK(sim_sums().dropped_in == burst.own);
+    burst_end();
+}
+
+/// The queue holds the newest messages, or the ones that came first.
+static void queue_is_full(void)
+{
+    uint32_t first = burst.prefnew ? BURST - QUEUE + 1 : 2;
+
+    for (uint32_t i = 0; i < QUEUE; i++) {
+        uint32_t number = 0;
+
+        SIM_CHECK(sp_recv(burst.sub, &number, sizeof(number), SP_NONBLOCK) == sizeof(number));
+        SIM_CHECK(number == first + i);
+    }
+}
+
+/// A receiver that goes away is waited for once, and not for long.
+static void run_absent(uint64_t seed)
+{
+    burst_begin(seed, 1);
+    for (uint32_t n = 1; n <= BURST;) {
+        bool went = burst_send(n);
+
+        n += went;
+        sim_settle(went ? 0 : 1);
+    }
+    sim_settle(HOLD + 50);
+    SIM_CHECK(burst.got == 1);
+    SIM_CHECK(sim_sums().dropped_in == burst.own + BURST - 1 - QUEUE);
+    queue_is_full();
+    burst_end();
+}
+
 int main(int argc, char **argv)
 {
-    static const struct sim_scenario scenarios[] = {{"pubsub", run_pubsub}};
+    static const struct sim_scenario scenarios[] = {
+        {"pubsub", run_pubsub}, {"burst", run_burst}, {"absent", run_absent}};
 
-    return sim_main(argc, argv, scenarios, 1);
+    return sim_main(argc, argv, scenarios, 3);
 }

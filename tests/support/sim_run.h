@@ -28,6 +28,8 @@ unsigned sim_pick(unsigned n);
 /// no object left.
 void sim_begin(uint64_t seed);
 void sim_calm(void);
+/// The weather is fine from the beginning, so that nothing is lost in any run of the scenario.
+void sim_lossless(void);
 void sim_end(void);
 
 /// A socket with short times and small queues. Its accounts are looked at in sim_rest, also when it
