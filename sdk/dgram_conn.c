@@ -74,7 +74,7 @@ void sp__dgram_greet(struct sp_dgram_pipe *p, enum sp__dgram_op op, uint16_t rea
     if (op != SP__DGRAM_DISC) {
         d.p0 = (uint16_t)(p->recv_max < SP__DGRAM_LONG ? p->recv_max : SP__DGRAM_LONG);
         d.p1 = dgram_seconds(sp_option_load(&p->ep->refresh));
-    } else if (asks) {
+    } else if (asks && d.cookie == 0) {
         d.extended = false; // Nobody knows yet who listens there.
     }
     memcpy(d.uuid, p->dialed ? p->uuid : p->ep->uuid, sizeof(d.uuid));
@@ -461,7 +461,8 @@ int sp_dgram_handshake(void *pipe, unsigned ready, sp_handshake *hs)
 
     (void)ready;
     if (p->peer != NULL) {
-        return conn_answer(p, hs);
+        return dgram_error(p) == 0 ? conn_answer(p, hs)
+                                   : sp_fail(&hs->cause, dgram_error(p), "the peer closed");
     }
     if (dgram_state(p) == DGRAM_NEW) {
         int was = DGRAM_NEW;

@@ -352,6 +352,36 @@ static bool ep_is_data(const struct dgram_in *in)
     return in->d.op == SP__DGRAM_DATA || in->d.op == SP__DGRAM_XDATA;
 }
 
+/// One who asked, and whose connection is not up yet, says that it ends. False: it is not that.
+static bool ep_withdrawn(struct sp_dgram_ep *e, struct sp_dgram_peer *peer,
+                         const struct dgram_in *in)
+{
+    struct sp_dgram_peer **at = &e->waiting;
+
+    if (in->d.op != SP__DGRAM_DISC || peer == NULL ||
+        ((peer->features & DGRAM_EXTENDED) != 0 &&
+         (!in->d.extended || in->d.token != peer->token)) ||
+        (peer->pipe != NULL && dgram_state(peer->pipe) != DGRAM_NEW)) {
+        return false;
+    }
+    if (peer->pipe != NULL) {
+        sp__dgram_fail(peer->pipe, sp__dgram_disc_error(&in->d), -1);
+        return true;
+    }
+    e->waiting_last = NULL;
+    while (*at != NULL) {
+        if (*at == peer) {
+            *at = peer->wait;
+        } else {
+            e->waiting_last = *at;
+            at = &(*at)->wait;
+        }
+    }
+    sp__dgram_peer_remove(e, peer);
+    free(peer);
+    return true;
+}
+
 static void ep_take(void *arg, struct dgram_in *in)
 {
     struct ep_burst *b = arg;
@@ -369,6 +399,8 @@ static void ep_take(void *arg, struct dgram_in *in)
         }
     } else if (in->d.op == SP__DGRAM_MESH) {
         sp__dgram_refuse(e, in, SP__DGRAM_PROTOCOL);
+    } else if (ep_withdrawn(e, peer, in)) {
+        return;
     } else if (p == NULL || dgram_state(p) != DGRAM_UP) {
         sp_counter_add(&e->counts.nomatch, 1);
     } else if (!ep_is_data(in)) {

@@ -38,7 +38,11 @@ struct rx_burst {
 /// All of a datagram: what the largest payload, our head and the transport's front need.
 static size_t rx_size(const struct sp_dgram_ep *e)
 {
-    return (size_t)e->kind->payload_max + 256;
+    size_t size = (size_t)e->kind->payload_max + 256;
+
+    // What comes over IP is no longer than that: a little more would take a buffer of four times
+    // the size.
+    return e->kind->payload_max <= UINT16_MAX && size > UINT16_MAX + 1 ? UINT16_MAX + 1 : size;
 }
 
 static void rx_slot(const struct sp_dgram_ep *e, struct rx_burst *b, int i)
@@ -127,6 +131,45 @@ static void rx_learn(uint32_t *slots, int got)
     }
 }
 
+/// What a connected socket was told of a datagram on its way: that one is lost, and no more.
+static bool rx_passes(int err)
+{
+    switch (err) {
+    case EINTR:
+    case EMSGSIZE: // The path takes smaller packets than it did.
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int rx_error(int err)
+{
+    switch (err) {
+    case EAGAIN:
+        return SP_EAGAIN;
+    case ENOPROTOOPT: // IPv4, and EPROTO IPv6: nobody there has that protocol number.
+    case EPROTO:
+        return -ECONNREFUSED;
+    default:
+        return -err;
+    }
+}
+
+static int rx_call(int fd, struct rx_burst *b, int n)
+{
+    int got;
+
+    do {
+        got = recvmmsg(fd, b->h, (unsigned)n, MSG_DONTWAIT, NULL);
+    } while (got < 0 && rx_passes(errno));
+    return got;
+}
+
 int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***large, bool *full,
                     void (*take)(void *arg, struct dgram_in *in), void *arg)
 {
@@ -147,11 +190,9 @@ int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***la
     for (int i = 0; i < n; i++) {
         rx_slot(e, &b, i);
     }
-    do {
-        got = recvmmsg(fd, b.h, (unsigned)n, MSG_DONTWAIT, NULL);
-    } while (got < 0 && errno == EINTR);
+    got = rx_call(fd, &b, n);
     if (got < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? SP_EAGAIN : -errno;
+        return rx_error(errno);
     }
     in.now = e->host->now();
     for (int i = 0; i < got; i++) {
@@ -182,9 +223,9 @@ int sp__dgram_read_one(struct sp_dgram_ep *e, int fd, struct sp_dgram_addr *from
     memset(from, 0, sizeof(*from));
     do {
         n = recvmsg(fd, &h, MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && rx_passes(errno));
     if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? SP_EAGAIN : -errno;
+        return rx_error(errno);
     }
     from->len = (uint16_t)h.msg_namelen;
     in->large = NULL;

@@ -17,9 +17,10 @@
 #include <unistd.h>
 
 const struct check_transport check_transports[] = {
-    {"inproc", "inproc://*", false},     {"ipc", "ipc:///tmp/sp-*", false},
-    {"abstract", "abstract://*", false}, {"tcp", "tcp://127.0.0.1:0", false},
-    {"tcp6", "tcp://[::1]:0", false},    {"udp", "udp://127.0.0.1:0", true},
+    {"inproc", "inproc://*", false},        {"ipc", "ipc:///tmp/sp-*", false},
+    {"abstract", "abstract://*", false},    {"tcp", "tcp://127.0.0.1:0", false},
+    {"tcp6", "tcp://[::1]:0", false},       {"udp", "udp://127.0.0.1:0", true},
+    {"rawip", "rawip://127.0.0.1:*", true}, {"rawip6", "rawip://[::1]:*", true},
 };
 const size_t check_transport_count = sizeof(check_transports) / sizeof(check_transports[0]);
 
@@ -260,10 +261,12 @@ void check_url(const char *transport, char url[256])
     (void)snprintf(own, sizeof(own), "check-%d-%u", (int)getpid(), atomic_fetch_add(&next, 1));
     for (size_t i = 0; i < check_transport_count; i++) {
         const char *form = check_transports[i].url;
-        const char *at = strchr(form, '*');
+        // Behind a colon the transport finds it.
+        const char *at = strstr(form, ":*") == NULL ? strchr(form, '*') : NULL;
 
         if (strcmp(check_transports[i].name, transport) == 0) {
-            (void)snprintf(url, 256, "%.*s%s%s", (int)strcspn(form, "*"), form,
+            (void)snprintf(url, 256, "%.*s%s%s",
+                           (int)(at != NULL ? (size_t)(at - form) : strlen(form)), form,
                            at != NULL ? own : "", at != NULL ? at + 1 : "");
             return;
         }
