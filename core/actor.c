@@ -81,7 +81,7 @@ static inline void actor_schedule(struct sp__actor *a)
     struct sp__thread *t = sp__thread_current;
 
     actor_count(t);
-    if (t != NULL && sp__run_next(t) == NULL && !a->user_code) {
+    if (t != NULL && sp__run_next(t) == NULL && !a->user_code && !t->in_user) {
         sp__run_next_set(t, a);
     } else {
         sp__schedule(a);

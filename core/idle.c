@@ -49,10 +49,12 @@ static bool idle_sleep(struct sp__thread *t, int64_t deadline)
 /// it leaves the poller to a helper.
 static bool guard_take(struct sp__thread *t, bool *poll)
 {
+    // Who is in a row, or was a moment ago, polls itself when it is through.
+    bool rows = sp__sched.rows > 0 || (sp__sched.rower != NULL && sp__sched.rower != t);
     bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);
 
     if (!t->worker || sp__sched.guard != NULL ||
-        !(expects || sp__sched.left ||
+        !(expects || rows || sp__sched.left ||
           atomic_load_explicit(&sp__sched.corks, memory_order_relaxed))) {
         return false;
     }
@@ -65,6 +67,8 @@ static bool guard_take(struct sp__thread *t, bool *poll)
         sp__sched.wanted = false;
         *poll = false;
     }
+    *poll = *poll && !rows;
+    sp__sched.rower = NULL;
     return true;
 }
 
@@ -119,54 +123,83 @@ bool sp__guard_corks(void)
     return true;
 }
 
+/// The guard's nap is over: it looks after corks, and rows that do not get on. True: it has reason
+/// to guard on, and nothing to run; then the lock is held, so that nobody finds it missing.
+static bool guard_over(struct sp__thread *t)
+{
+    struct sp__actor *slow;
+
+    if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
+        SP__TRACE(K24, t, 0);
+        sp__guard_look(false);
+        sp__local_run(t);
+    }
+    (void)pthread_mutex_lock(&sp__sched.lock);
+    if (sp__sched.guard == t) { // Else it ran something that did not return for long.
+        sp__sched.guard = NULL;
+        SP__TRACE(B31, t, 0);
+    }
+    slow = sp__rows_look();
+    if (slow == NULL && sp__sched.rower != NULL && !sp__local_any(t) && sp__sched.head == NULL &&
+        !sp__sched.stop) {
+        return true;
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    if (slow != NULL) {
+        sp__shared_push(slow);
+    }
+    return false;
+}
+
+/// Sleeps for want of work, with the lock held, which it gives up. False: it shall end.
+static bool idle_wait(struct sp__thread *t, int64_t deadline, bool poll, bool guard)
+{
+    bool extra = t->worker && !guard && sp__sched.count > 1;
+    bool ends = false;
+
+    if (poll && sp__poller_take(t)) {
+        deadline = sp__poller_lie_down(deadline);
+        (void)pthread_mutex_unlock(&sp__sched.lock);
+        sp__poller_poll(t, deadline);
+        return true;
+    }
+    if (!idle_sleep(t, extra ? sp__now() + RETIRE : deadline)) {
+        ends = extra && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;
+    }
+    if (ends) {
+        sp__worker_retire(t);
+    }
+    (void)pthread_mutex_unlock(&sp__sched.lock);
+    return !ends;
+}
+
 bool sp__idle(struct sp__thread *t, int64_t deadline)
 {
-    bool poll = true;
-    bool guard;
-    bool ends = false;
+    bool stays = true;
+    bool guard = true;
 
     (void)pthread_mutex_lock(&sp__sched.lock);
     if (t->place != NULL) {
         sp__worker_unhold(t);
     }
-    SP__TRACE(A14, t, sp__sched.head);
-    if (sp__sched.head != NULL || sp__sched.stop) {
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        return true;
-    }
-    guard = guard_take(t, &poll);
-    if (guard) {
-        int64_t nap = sp__now() + GUARD_NAP;
+    while (guard) {
+        bool poll = true;
+        int64_t until = deadline;
 
-        deadline = nap < deadline ? nap : deadline;
-        SP__TRACE(J14, t, deadline);
-    }
-    if (poll && sp__poller_take(t)) {
-        deadline = sp__poller_lie_down(deadline);
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-        sp__poller_poll(t, deadline);
-    } else {
-        bool extra = t->worker && !guard && sp__sched.count > 1;
-        bool woken = idle_sleep(t, extra ? sp__now() + RETIRE : deadline);
+        SP__TRACE(A14, t, sp__sched.head);
+        if (sp__sched.head != NULL || sp__sched.stop) {
+            (void)pthread_mutex_unlock(&sp__sched.lock);
+            return true;
+        }
+        guard = guard_take(t, &poll);
+        if (guard) {
+            int64_t nap = sp__now() + GUARD_NAP;
 
-        ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;
-        if (ends) {
-            sp__worker_retire(t);
+            until = nap < until ? nap : until;
+            SP__TRACE(J14, t, until);
         }
-        (void)pthread_mutex_unlock(&sp__sched.lock);
+        stays = idle_wait(t, until, poll, guard);
+        guard = guard && guard_over(t);
     }
-    if (guard) {
-        if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
-            SP__TRACE(K24, t, 0);
-            sp__guard_look(false);
-            sp__local_run(t);
-        }
-        (void)pthread_mutex_lock(&sp__sched.lock);
-        if (sp__sched.guard == t) { // Else it ran something that did not return for long.
-            sp__sched.guard = NULL;
-            SP__TRACE(B31, t, 0);
-        }
-        (void)pthread_mutex_unlock(&sp__sched.lock);
-    }
-    return !ends;
+    return stays;
 }

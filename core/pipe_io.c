@@ -107,6 +107,18 @@ static void rx_shake(struct sp__pipe *p)
     rx_note(p, SP__RX_SHAKEN);
 }
 
+/// The time of receipt of messages that are passed: the clock is read once in a visit, as all that
+/// it passes was posted before.
+static inline int64_t rx_wall(void)
+{
+    struct sp__thread *t = sp__thread_current; // Not NULL: it runs an actor.
+
+    if (t->visit_wall == 0) {
+        t->visit_wall = sp__platform->wall();
+    }
+    return t->visit_wall;
+}
+
 /// Says of a message where it came from, and when. Returns its cost.
 static int64_t rx_stamp(struct sp__pipe *p, sp_msg *m, int64_t wall)
 {
@@ -149,7 +161,7 @@ static SP__APART bool rx_pass(struct sp__pipe *p, sp_batch *from)
 {
     // seq_cst: see rx_harvest; here the grant leads to a harvest, which tells the other end.
     int64_t credit = atomic_load_explicit(&p->rx_credit, memory_order_seq_cst);
-    int64_t wall = sp__platform->wall();
+    int64_t wall = rx_wall();
     sp_batch in = {NULL, NULL, 0};
     int64_t cost = 0;
 
@@ -189,7 +201,7 @@ static inline bool rx_pass_one(struct sp__pipe *p, sp_msg *m)
     }
     SP__TRACE(I3, p, 1);
     sp_msg_header_turn(m);
-    cost = rx_stamp(p, m, sp__platform->wall());
+    cost = rx_stamp(p, m, rx_wall());
     // seq_cst: see rx_post.
     (void)atomic_fetch_sub_explicit(&p->rx_credit, cost, memory_order_seq_cst);
     SP__TRACE(I4, p, cost);

@@ -10,7 +10,8 @@
 
 #include <pthread.h>
 
-#define USER_BUDGET 32  // the user's actors that a worker runs in a row
+#define USER_BUDGET 64  // actors that a worker runs in a row, of which the first one is the user's
+#define ROWS_GLANCE 4   // rows after which it looks at the poller
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
@@ -260,6 +261,9 @@ void sp__schedule(struct sp__actor *a)
     } else if (t == NULL || (a->user_code && !(t->running && t->worker))) {
         a->link = NULL;
         shared_push(a);
+    } else if (t->in_user) {
+        t->row_news = true;
+        local_push(t, a); // The others that are called come first, and may post to it too.
     } else {
         local_push_next(t, a);
     }
@@ -318,11 +322,56 @@ static struct sp__actor *shared_take_user(void)
     return a;
 }
 
-/// Runs the user's actor, and others of that kind that follow it. His code may take long: what
-/// waits here goes to the others, and somebody else shall poll.
+/// Whether the thread is in a row, which who guards it may have ended.
+static bool row_goes_on(struct sp__thread *t)
+{
+    if (atomic_load_explicit(&t->row, memory_order_relaxed) == 0 || !t->row_news) {
+        return atomic_load_explicit(&t->row, memory_order_relaxed) != 0;
+    }
+    t->row_news = false;
+    // seq_cst, against row_end: it comes after this, and who ended the row then finds what was
+    // queued here before; or this comes after it, and sees that the row is over.
+    return atomic_fetch_or_explicit(&t->row, 0, memory_order_seq_cst) != 0;
+}
+
+/// The user's code is about to be called, or was called and may take long: what is queued here is
+/// kept for the row, or left to others. `next` is out of the queue, to be run.
+static void row_keep(struct sp__thread *t, const struct sp__actor *next)
+{
+    bool row = row_goes_on(t);
+
+    if (!row) {
+        local_leave(t);
+    }
+    SP__TRACE(B44, next, row);
+}
+
+/// Runs one actor of a row, or of the user's that follow each other.
+static void row_run(struct sp__thread *t, struct sp__actor *a)
+{
+    t->in_user = a->user_code;
+    sched_run(t, a);
+    t->in_user = false;
+    // Relaxed: a measure of how it gets on.
+    atomic_store_explicit(&t->row_visits,
+                          atomic_load_explicit(&t->row_visits, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    t->row_news = true; // Whatever it scheduled.
+}
+
+/// What follows in a row; else another of the user's.
+static struct sp__actor *row_next(struct sp__thread *t)
+{
+    struct sp__actor *a = local_pop(t);
+
+    return a != NULL ? a : shared_take_user();
+}
+
+/// Runs the user's actor, and what follows it: in a row all that is queued here, else others of
+/// that kind. His code may take long: then what waits here goes to the others, and somebody else
+/// polls.
 static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
 {
-    local_leave(t);
     SP__TRACE(B8, a, 0);
     if (!sp__worker_cover(t) && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {
         SP__TRACE(K22, t, 0);
@@ -330,14 +379,19 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
         sp__local_run(t);
         sp__local_flush(t);
     }
-    for (int i = 0; a != NULL; i++) {
-        t->in_user = true;
-        sched_run(t, a);
-        t->in_user = false;
-        local_leave(t);
-        a = i < USER_BUDGET ? shared_take_user() : NULL;
+    t->row_news = true;
+    row_keep(t, a);
+    for (int i = 1; a != NULL; i++) {
+        row_run(t, a);
+        row_keep(t, NULL);
+        a = i < USER_BUDGET ? row_next(t) : NULL;
     }
     sp__worker_uncover(t);
+    t->rows = (t->rows + 1) % ROWS_GLANCE;
+    if (t->rows == 0 && t->worker) {
+        SP__TRACE(B45, t, 0);
+        sp__poller_glance(t);
+    }
 }
 
 void sp__run_here(bool in_place)
@@ -349,7 +403,7 @@ void sp__run_here(bool in_place)
     }
     if (t->running) {
         if (t->in_user) {
-            local_leave(t); // The callback may take long, or wait for what it sent.
+            row_keep(t, NULL); // The callback may take long, or wait for what it sent.
         }
         return;
     }

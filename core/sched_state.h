@@ -52,6 +52,11 @@ struct sp__sched {
     struct sp__thread *guard; ///< sleeps in the poller or on the idle list, but not for long [idle]
     atomic_bool corks;        ///< the guard looks after corks too [idle]
 
+    /// A worker in a row runs what its callbacks schedule itself. While there is any, who goes to
+    /// sleep is the guard, unless there is one; it ends rows that do not get on. Model: poller.pml.
+    int rows;                 ///< … how many [worker]
+    struct sp__thread *rower; ///< began one since a guard looked [worker]
+
     int in_user;     ///< workers in the user's code, or else held [worker]
     int held;        ///< workers in a callback that does not return, says the watchdog [worker]
     bool stop;       ///< the end of all workers [worker]
@@ -117,7 +122,7 @@ enum sp__turn sp__sched_turn(struct sp__thread *t, int64_t deadline);
 bool sp__worker_start(void);
 /// A worker will be busy for an unknown time: somebody else shall poll, look after corks, and take
 /// what waits in the shared queue, for which this worker may have been the one that was woken.
-/// False: there is nobody.
+/// False: there is nobody. If somebody guards, or nobody can, the worker begins a row.
 bool sp__worker_cover(struct sp__thread *t);
 /// It is back.
 void sp__worker_uncover(struct sp__thread *t);
@@ -131,6 +136,9 @@ void sp__worker_rob(struct sp__thread *t);
 void sp__worker_unhold(struct sp__thread *t);
 /// The same, for all workers, whatever they do now; under the lock.
 void sp__workers_unhold(void);
+/// Ends rows that do not get on, and takes what is queued there, for the shared queue. Under the
+/// lock; the guard's.
+struct sp__actor *sp__rows_look(void);
 /// Whether all workers sleep, or poll; under the lock.
 bool sp__workers_asleep(void);
 /// A worker that is not the last ends: its thread only returns any more. Under the lock.

@@ -51,6 +51,9 @@ struct sp__thread {
     struct sp__actor *sent_to; ///< where the last send went that was run here; only compared
     int64_t sent_at;           ///< … and when it was through
     struct sp__worker *place;  ///< a worker's, among all (worker.c)
+    int64_t visit_wall;        ///< the wall clock in this visit of an actor, ns; 0: not yet read
+    bool row_news; ///< something was queued here since it last looked whether its row is over
+    unsigned rows; ///< rows since it looked at the poller
     struct sp__magazine magazines[SP__CLASSES];
 
     // Read by others.
@@ -74,6 +77,11 @@ struct sp__thread {
     bool idle;
     _Atomic uintptr_t runs; ///< the actor that it runs, and the watchdog's marks (watchdog.c); 0
     int64_t runs_since;     ///< … at the latest; the watchdog's
+    /// In a row: runs callbacks, and keeps what they schedule (sched.c). Begun and ended under the
+    /// scheduler's lock, ended by the guard too.
+    atomic_uint row;
+    atomic_uint row_visits; ///< actors that it ran in rows; the owner's
+    unsigned row_seen;      ///< … when the guard looked last; the guard's
 };
 
 /// The calling thread's record, once it has one. Initial-exec: one load instead of a call; 8 bytes
@@ -122,6 +130,7 @@ static inline void sp__run_next_set(struct sp__thread *t, struct sp__actor *a)
 /// reads what the actor is.
 static inline void sp__runs(struct sp__thread *t, const struct sp__actor *a)
 {
+    t->visit_wall = 0;
     atomic_store_explicit(&t->runs, (uintptr_t)a, memory_order_release);
 }
 

@@ -19,7 +19,8 @@
 
 #define WORKERS_MAX 64
 
-#define SPARES 4 // times `max`, at most, while as many are held
+#define ROW_PACE 16 // actors that a worker in a row runs from look to look of the guard, at least
+#define SPARES 4    // times `max`, at most, while as many are held
 
 struct sp__worker {
     void *thread;              ///< NULL: none
@@ -151,8 +152,20 @@ bool sp__worker_start(void)
 /// What else is new as somebody covers for a worker; for the record.
 enum { COVER_BACK = 4, COVER_BACK_COVERED = 8, COVER_HELD = 16 };
 
-/// Somebody else sees to what a worker that is busy leaves; under the lock, which it gives up.
-static bool worker_cover(unsigned how)
+/// A worker may keep what its callbacks schedule: there is a guard, or every worker is in the
+/// user's code, and the first one that comes back and sleeps will be the guard. Under the lock.
+static void row_begin(struct sp__thread *t)
+{
+    if (t != NULL && t->place != NULL) {
+        sp__sched.rows++;
+        atomic_store_explicit(&t->row, 1, memory_order_relaxed);
+        SP__TRACE(B42, t, sp__sched.rows);
+    }
+}
+
+/// Somebody else sees to what a worker that is busy leaves; under the lock, which it gives up. `t`:
+/// that may keep it; NULL: it may not.
+static bool worker_cover(struct sp__thread *t, unsigned how)
 {
     bool covered = true;
     bool corks;
@@ -160,12 +173,18 @@ static bool worker_cover(unsigned how)
     corks = sp__sched.guard == NULL && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed);
     SP__TRACE(B6, NULL, sp__sched.poller_busy + 2 * corks + how);
     if (sp__sched.guard != NULL) {
+        // It sees to all of that within its nap, and goes on guarding.
         SP__TRACE(B35, sp__sched.guard, 0);
-        sp__sched.left = true; // It sees to all of that within its nap, and goes on guarding.
+        sp__sched.left = true;
+        sp__sched.rower = t;
+        row_begin(t);
     } else if (sp__sched_max() > 0 && (sp__sched.count == sp__sched.in_user ||
                                        (!sp__sched.poller_busy && sp__sched.idle == NULL))) {
         SP__TRACE(B7, NULL, sp__sched.count);
         covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;
+        if (!covered) {
+            row_begin(t);
+        }
     } else if (sp__sched_max() > 0 && (!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {
         sp__sched_alert();
         return true;
@@ -204,7 +223,51 @@ bool sp__worker_cover(struct sp__thread *t)
     (void)pthread_mutex_lock(&sp__sched.lock);
     how = worker_back(t->place);
     sp__sched.in_user++;
-    return worker_cover(how);
+    return worker_cover(t, how);
+}
+
+/* ------------------------------------------------------------------ Rows */
+
+/// A row ends, if it is not over; under the lock. True: it was not.
+static bool row_end(struct sp__thread *t)
+{
+    // seq_cst: see row_goes_on.
+    bool was = atomic_exchange_explicit(&t->row, 0, memory_order_seq_cst) != 0;
+
+    if (was) {
+        sp__sched.rows--;
+        SP__TRACE(B43, t, sp__sched.rows);
+    }
+    return was;
+}
+
+/// Whether a worker in a row has run fewer actors since the last look than it should have.
+static bool row_slow(struct sp__thread *t)
+{
+    unsigned visits = atomic_load_explicit(&t->row_visits, memory_order_relaxed);
+    unsigned ran = visits - t->row_seen;
+
+    t->row_seen = visits;
+    return ran < ROW_PACE;
+}
+
+struct sp__actor *sp__rows_look(void)
+{
+    struct sp__actor *first = NULL;
+    struct sp__actor **last = &first;
+
+    for (int i = 0; i < WORKERS_MAX && sp__sched.rows > 0; i++) {
+        struct sp__thread *t = workers[i].record;
+
+        if (t != NULL && atomic_load_explicit(&t->row, memory_order_relaxed) != 0 && row_slow(t) &&
+            row_end(t)) {
+            *last = sp__local_rob(t);
+            for (; *last != NULL; last = &(*last)->link) {
+                SP__TRACE(A25, *last, t);
+            }
+        }
+    }
+    return first;
 }
 
 /* ------------------------------------------------------------------ Workers that are held */
@@ -258,7 +321,7 @@ enum sp__hold sp__worker_hold(struct sp__thread *t, uintptr_t seen, bool user_co
     sp__sched.held++;
     sp__sched.in_user += w->covered;
     SP__TRACE(B37, t, sp__sched.in_user);
-    return worker_cover(COVER_HELD) ? SP__HOLD_COVERED : SP__HOLD_NOBODY;
+    return worker_cover(NULL, COVER_HELD) ? SP__HOLD_COVERED : SP__HOLD_NOBODY;
 }
 
 void sp__worker_rob(struct sp__thread *t)
@@ -294,6 +357,7 @@ void sp__worker_uncover(struct sp__thread *t)
 {
     (void)pthread_mutex_lock(&sp__sched.lock);
     sp__worker_unhold(t);
+    (void)row_end(t);
     sp__sched.in_user--;
     SP__TRACE(B27, NULL, sp__sched.in_user);
     (void)pthread_mutex_unlock(&sp__sched.lock);
@@ -367,6 +431,7 @@ void sp__sched_stop(void)
     (void)pthread_mutex_lock(&sp__sched.lock);
     sp__sched.count = 0;
     sp__sched.held = 0;
+    sp__sched.rows = 0;
     SP__TRACE(B22, NULL, 0);
     sp__sched.helped = false;
     sp__sched.left = false;

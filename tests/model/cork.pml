@@ -36,8 +36,8 @@
  * map: K21 core/worker.c worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
  * map: K22 core/sched.c sched_run_user `if (!sp__worker_cover(t) && atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
  * map: K23 core/sched.c sched_run_user `sp__guard_look(true);`
- * map: K24 core/idle.c sp__idle `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
- * map: K25 core/idle.c sp__idle `sp__sched.guard = NULL;`
+ * map: K24 core/idle.c guard_over `if (atomic_load_explicit(&sp__sched.corks, memory_order_relaxed)) {`
+ * map: K25 core/idle.c guard_over `sp__sched.guard = NULL;`
  *
  * Merged: a post is one step, and so is the end of an actor's run, as proven in mailbox.pml; and a
  * sender's run of its own actor, to which nobody else posts, with the post in front of it. An actor

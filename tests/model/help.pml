@@ -41,11 +41,11 @@
  * map: J11 core/idle.c guard_take `bool expects = sp__sched.helped || (sp__sched.wanted && !sp__sched.poller_busy);`
  * map: J12 core/idle.c guard_take `sp__sched.guard = t;`
  * map: J13 core/idle.c guard_take `sp__sched.wanted = false;`
- * map: J14 core/idle.c sp__idle `deadline = nap < deadline ? nap : deadline;`
- * map: J15 core/idle.c sp__idle `if (poll && sp__poller_take(t)) {`
- * map: J16 core/idle.c sp__idle `sp__sched.guard = NULL;`
+ * map: J14 core/idle.c sp__idle `until = nap < until ? nap : until;`
+ * map: J15 core/idle.c idle_wait `if (poll && sp__poller_take(t)) {`
+ * map: J16 core/idle.c guard_over `sp__sched.guard = NULL;`
  * map: J17 core/idle.c idle_sleep `woken = !t->idle;`
- * map: J18 core/idle.c sp__idle `ends = extra && !woken && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;`
+ * map: J18 core/idle.c idle_wait `ends = extra && !sp__sched.stop && sp__sched.head == NULL && sp__sched.count > 1;`
  * map: J19 core/worker.c sp__worker_retire `sp__sched.count--;`
  * map: J20 core/worker.c sp__worker_retire `t->place->gone = true;`
  * map: J21 core/worker.c worker_reap `if (workers[i].gone) {`

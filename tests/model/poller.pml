@@ -10,6 +10,13 @@
  * is the guard, which sleeps only for a nap, nobody is woken for that: it comes by itself. The same
  * holds for a worker that goes there. `left` makes the next worker that sleeps the guard.
  *
+ * In a row (ROW) it keeps that instead, queued at itself: while somebody guards, or while all
+ * workers are in the user's code. As long as there is a row, who goes to sleep without there being
+ * a guard is the guard. Its look ends a row that does not get on, as here, and takes what is
+ * queued: first the end, then the queue; the worker looks whether its row is over behind what it
+ * queued. The guard of a row does not poll: the worker does, when it is through, or the guard next
+ * time.
+ *
  * STUCK: one worker, and its callback waits until all other work is done. The watchdog, once, holds
  * it: then there may be one more, a spare. In SLOT the callback is a plugin's: nobody covered for it
  * before, and what the worker had queued is robbed.
@@ -24,7 +31,7 @@
  * map: B5 core/sched.c shared_push `sp__sched_alert();`
  * map: B6 core/worker.c worker_cover `(!sp__sched.poller_busy || sp__sched.head != NULL || corks)) {`
  * map: B7 core/worker.c worker_cover `covered = sp__worker_start() || sp__sched.count > sp__sched.in_user;`
- * map: B8 core/sched.c sched_run_user `local_leave(t);`
+ * map: B8 core/sched.c row_keep `local_leave(t);`
  * map: B9 core/poller.c sp__poller_lie_down `sp__sched.poller_until = next < deadline ? next : deadline;`
  * map: B10 core/poller.c poller_sleep `sp__platform->poller_wait(ready, SP__POLL_MAX`
  * map: B11 core/poller.c sp__poller_report `w->ready(w, ready[i].ready);`
@@ -46,6 +53,11 @@
  * map: B39 core/worker.c sp__worker_hold `sp__sched.guard = NULL;`
  * map: B40 core/worker.c sp__worker_rob `first = sp__local_rob(t);`
  * map: B41 core/worker.c worker_place `if (sp__sched.count >= worker_limit()) {`
+ * map: B42 core/worker.c row_begin `sp__sched.rows++;`
+ * map: B43 core/worker.c row_end `bool was = atomic_exchange_explicit(&t->row, 0, memory_order_seq_cst) != 0;`
+ * map: B44 core/sched.c row_goes_on `return atomic_fetch_or_explicit(&t->row, 0, memory_order_seq_cst) != 0;`
+ * map: B45 core/worker.c sp__rows_look `*last = sp__local_rob(t);`
+ * map: B46 core/idle.c guard_take `bool rows = sp__sched.rows > 0`
  * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`
  *
  * Merged: what is done under the scheduler's lock is one step; the park token is a flag
@@ -56,6 +68,12 @@
  * run: proven -DTHREE
  * run: proven -DSTUCK
  * run: proven -DSTUCK -DSLOT
+ * run: proven -DROW
+ * run: proven -DROW -DTHREE
+ * run: proven -DROW -DSTUCK
+ * run: broken -DROW -DBUG_ROW_UNGUARDED
+ * run: broken -DROW -DBUG_ROW_LATE
+ * run: broken -DROW -DBUG_NO_NAP
  * run: broken -DSTUCK -DBUG_NO_SPARE
  * run: broken -DSTUCK -DBUG_HOLD_ONLY
  * run: broken -DSTUCK -DSLOT -DBUG_HOLD_ONLY
@@ -117,6 +135,13 @@ bool left;
 byte held;              /* workers */
 byte stuck = NONE;      /* in a callback that does not return, what the watchdog sees */
 byte own;               /* queued at that worker */
+byte mine[3];           /* actors that a worker has queued */
+bool row[3];
+byte rows;
+#define GETS_ON 2
+byte got_on;            /* looks that took a row for one that gets on */
+bool slow[3];
+byte rower = NONE;      /* began a row since a guard looked */
 byte pollers;           /* ghost */
 
 inline start() {
@@ -151,11 +176,38 @@ inline alert() {
     fi
 }
 
-/* B6, B7, B35, inside a step. */
-inline cover() {
+/* B42, inside a step. */
+inline keep(w) {
+#ifdef ROW
+    row[w] = true; rows++
+#else
+    skip
+#endif
+}
+
+/* B43, inside a step. */
+inline row_end(w) {
     if
-    :: guard != NONE -> left = true /* B35 */
-    :: guard == NONE && (count == in_user || (!busy && !(idle[0] || idle[1] || idle[2]))) -> start()
+    :: row[w] -> row[w] = false; rows--
+    :: else
+    fi
+}
+
+/* B6, B7, B35, inside a step. `w` may be in a row from now on; NONE: not. */
+inline cover(w) {
+    if
+    :: guard != NONE ->
+        left = true; /* B35 */
+        if
+        :: w != NONE -> rower = w; keep(w)
+        :: else
+        fi
+    :: guard == NONE && (count == in_user || (!busy && !(idle[0] || idle[1] || idle[2]))) ->
+        start();
+        if
+        :: w != NONE && count == in_user -> keep(w)
+        :: else
+        fi
 #ifdef BUG_COVER_POLLS_ONLY
     :: guard == NONE && count != in_user && !busy && (idle[0] || idle[1] || idle[2]) -> alert()
 #else
@@ -194,6 +246,41 @@ inline alerted() {
     }
 }
 
+/* What is queued here is taken, as it may be robbed meanwhile, and left. */
+inline leave_all() {
+    d_step {
+        if
+        :: mine[me] > 0 ->
+            do
+            :: mine[me] > 0 -> queue!PLAIN; mine[me]--
+            :: else -> break
+            od;
+            leave()
+        :: else
+        fi
+    }
+    alerted()
+}
+
+/* B43, B45: rows that do not get on; for some looks one seems to. */
+inline rows_end() {
+    w = 0;
+    do
+    :: w < WORKERS && row[w] && got_on < GETS_ON -> got_on++; w++
+    :: w < WORKERS && row[w] && got_on == GETS_ON -> row_end(w); slow[w] = true; w++
+    :: w < WORKERS && !row[w] -> w++
+    :: w == WORKERS -> break
+    od
+}
+inline rows_rob() {
+    w = 0;
+    do
+    :: w < WORKERS && slow[w] && mine[w] > 0 -> robbed++; mine[w]--
+    :: w < WORKERS && !(slow[w] && mine[w] > 0) -> w++
+    :: w == WORKERS -> break
+    od
+}
+
 #ifdef BUG_NO_NAP
 #define NAPS false
 #else
@@ -207,13 +294,13 @@ inline poll(forever) {
     atomic { /* B10 */
         (wake || edges > 0 || near || until || NAPS) ->
         wake = false;
-        mine = mine + edges;
+        mine[me] = mine[me] + edges;
         edges = 0;
         near = false
     }
     d_step { /* B12 */
         if
-        :: armed -> armed = false; mine++
+        :: armed -> armed = false; mine[me]++
         :: else
         fi;
         pollers--
@@ -221,8 +308,38 @@ inline poll(forever) {
     d_step { busy = false; asleep = false } /* B13 */
 }
 
+/* The nap is over. Under the lock, but for the row's own worker, which does not take it. */
+inline guarded() {
+    if
+    :: guard == me ->
+#ifdef BUG_ROW_LATE
+        d_step { slow[0] = row[0]; slow[1] = row[1]; slow[2] = row[2]; rows_rob() }
+#endif
+        d_step { rows_end() }
+        d_step {
+#ifndef BUG_ROW_LATE
+            rows_rob();
+#endif
+            guard = NONE;
+            slow[0] = false; slow[1] = false; slow[2] = false;
+            w = 0; wk = NONE; pw = false;
+            if
+            :: robbed > 0 ->
+                do
+                :: robbed > 0 -> queue!PLAIN; robbed--
+                :: else -> break
+                od;
+                alert()
+            :: else
+            fi
+        }
+        alerted()
+    :: else
+    fi
+}
+
 proctype Worker(byte me) {
-    byte wk = NONE, mine, a; /* mine: actors that the reports scheduled here */
+    byte wk = NONE, a, w, robbed;
     bool pw, near, glanced, user, ok, next;
 
     started[me];
@@ -248,7 +365,7 @@ loop:
         :: user -> a = USER; user = false /* scheduled here last: goes first */
         :: else ->
             if
-            :: mine > 0 -> mine--; a = PLAIN
+            :: mine[me] > 0 -> mine[me]--; a = PLAIN
             :: else ->
                 if
                 :: len(queue) > 0 -> queue?a
@@ -263,40 +380,35 @@ loop:
     :: a == USER ->
         a = 0;
 #ifdef SLOT
-        d_step { done++; own = mine; mine = 0; stuck = me }
+        d_step { done++; own = mine[me]; mine[me] = 0; stuck = me }
         (done == ALL);
         d_step { /* B38 */
             if
             :: held > 0 -> held--; in_user--
             :: else
             fi;
-            mine = mine + own; own = 0; stuck = NONE
+            mine[me] = mine[me] + own; own = 0; stuck = NONE
         }
         goto loop;
 #endif
-        if /* B8 */
-        :: mine > 0 ->
-            d_step {
-                do
-                :: mine > 0 -> queue!PLAIN; mine--
-                :: else -> break
-                od;
-                leave()
-            }
-            alerted()
-        :: else
-        fi;
 #ifndef BUG_NO_COVER
         d_step { /* B6, B7 */
             in_user++;
-            cover()
+            cover(me)
         }
         alerted();
 #endif
+        if /* B8 */
+        :: mine[me] > 0 && !row[me] -> leave_all()
+        :: else
+        fi;
         /* The user's function posts something, or not, and waits for what the other work brings. */
         if
-        :: d_step { queue!PLAIN; leave() };
-           alerted()
+        :: mine[me]++;
+           if /* B44 */
+           :: !row[me] -> leave_all()
+           :: else
+           fi
         :: done++
         fi;
 callback:
@@ -304,6 +416,7 @@ callback:
         done == ALL;
 #ifndef BUG_NO_COVER
         d_step { /* B27, B38 */
+            row_end(me);
             in_user--;
             stuck = NONE;
             held = 0
@@ -329,12 +442,20 @@ callback:
         :: else
         fi;
 #endif
-        if /* B36 */
-        :: left && guard == NONE -> guard = me; left = false
+        near = false;
+        if /* B36, B46 */
+#ifdef BUG_ROW_UNGUARDED
+        :: left && guard == NONE ->
+#else
+        :: (left || rows > 0 || (rower != NONE && rower != me)) && guard == NONE ->
+#endif
+            guard = me; left = false;
+            near = rows > 0 || (rower != NONE && rower != me);
+            rower = NONE
         :: else
         fi;
         if
-        :: !busy -> busy = true; ok = true /* B9, B15 */
+        :: !busy && !near -> busy = true; ok = true /* B9, B15 */
 #ifndef BUG_ASLEEP_LATE
             ; asleep = true
 #endif
@@ -342,7 +463,8 @@ callback:
             ; until = armed
 #endif
         :: else -> idle[me] = true
-        fi
+        fi;
+        near = false
     }
     if
     :: ok ->
@@ -354,24 +476,14 @@ callback:
         until = next;
 #endif
         poll(true);
-        d_step {
-            if
-            :: guard == me -> guard = NONE
-            :: else
-            fi
-        }
+        guarded();
         goto loop
     :: else
     fi;
 end:
     d_step { token[me] || NAPS -> token[me] = false } /* B16 */
-    d_step {
-        idle[me] = false;
-        if
-        :: guard == me -> guard = NONE
-        :: else
-        fi
-    }
+    idle[me] = false;
+    guarded();
     goto loop
 }
 
@@ -416,7 +528,7 @@ proctype Watchdog() {
         in_user++;
 #endif
 #ifndef BUG_HOLD_ONLY
-        cover()
+        cover(NONE)
 #endif
     }
     alerted();

@@ -38,13 +38,15 @@ bool sched_guard_step(const struct replay_rec *rec)
     }
     REPLAY_NEED(rec->object == replay_thread(rec->thread) && expects == (rec->value != 0),
                 "a helper is expected, or not");
-    REPLAY_NEED(!sched.corking || expects || sched.corks || sched.left,
+    REPLAY_NEED(!sched.corking || expects || sched.corks || sched.left || sched.rows > 0 ||
+                    sched.rower,
                 "no reason to be the guard");
     replay_expect(rec->thread, 'B', 36, rec->object);
     if (sched.helps) {
         replay_expect(rec->thread, 'J', 14, rec->object);
     }
     sched.guard = rec->object;
+    sched.rower = false;
     sched.helped = sched.helped && !expects;
     sched.wanted = sched.wanted && !expects;
     return true;

@@ -299,7 +299,8 @@ static bool shared_push(struct actor *a, const struct replay_rec *rec)
     return true;
 }
 
-/// A25: what a worker that is held has queued is this thread's now, for the shared queue.
+/// A25: what a worker that is held, or in a row that does not get on, has queued is this thread's
+/// now, for the shared queue.
 static bool robbed(struct actor *a, const struct replay_rec *rec)
 {
     REPLAY_NEED(a != NULL && !a->running &&
@@ -309,14 +310,16 @@ static bool robbed(struct actor *a, const struct replay_rec *rec)
     return true;
 }
 
-/// This thread goes to sleep, out, or into the user's code (B8): it must not own anything else.
+/// This thread goes to sleep, out, or, in no row, into the user's code (B44): it must not own
+/// anything but what it runs.
 static bool owns_nothing(const struct replay_rec *rec)
 {
     const struct actor *a;
 
     for (size_t at = 0; (a = replay_next(&box.actors, &at)) != NULL;) {
         REPLAY_NEED(a->owner != (int)rec->thread ||
-                        (rec->number == 8 && a == replay_get(&box.actors, rec->object)),
+                        (rec->letter == 'B' && (a->running || rec->value != 0 ||
+                                                a == replay_get(&box.actors, rec->object))),
                     "an actor is left behind");
     }
     return true;
@@ -414,7 +417,7 @@ static bool mailbox_end(void)
 const struct replay_model replay_mailbox = {
     .name = "mailbox",
     .letter = 'A',
-    .reads = "A B8 B9 C16 C17 F5 F9",
+    .reads = "A B44 C16 C17 F5 F9",
     .only = "A2 A3 A4 A10",
     .core = "A3 A5 A7 A8 A9",
     .begin = mailbox_begin,

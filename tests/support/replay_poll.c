@@ -35,6 +35,7 @@ bool sched_lie_down(const struct replay_rec *rec)
     REPLAY_NEED(!help->hurries || sched.until <= 0, "it sleeps, and there are closed watches");
     REPLAY_NEED(!sched.corks || !sched.worker || sched.guard != NULL,
                 "nobody looks after what is corked");
+    REPLAY_NEED(sched.rows == 0 || !sched.worker || sched.guard != NULL, "nobody guards a row");
     help->hurries = false;
     REPLAY_NEED(sched.until <= sched.next, "a timer is due before");
     REPLAY_NEED(sched.waiting == 0 || (!sched.worker && sched.max > 0), "%llu wait, and it sleeps",
@@ -119,7 +120,7 @@ bool sched_poll_step(const struct replay_rec *rec)
 /// A14 … B17: nothing to run.
 bool sched_idle_step(const struct replay_rec *rec)
 {
-    const struct sched_thread *t = &sched.threads[rec->thread];
+    struct sched_thread *t = &sched.threads[rec->thread];
 
     REPLAY_NEED(rec->object == replay_thread(rec->thread), "another thread");
     switch (rec->number) {
@@ -129,10 +130,11 @@ bool sched_idle_step(const struct replay_rec *rec)
         REPLAY_NEED(!t->fair, "a turn that may have taken its token sleeps");
         return true;
     case 17:
-        REPLAY_NEED(t->fair && sched.poller != SCHED_NOBODY &&
+        REPLAY_NEED((t->fair || t->glance) && sched.poller != SCHED_NOBODY &&
                         (sched.poller == (int)rec->thread) == (rec->value != 0),
                     "somebody polls, or nobody");
-        sched.threads[rec->thread].glances = rec->value != 0;
+        t->glance = false;
+        t->glances = rec->value != 0;
         if (rec->value != 0) {
             replay_expect(rec->thread, 'C', 8, rec->object);
         }
@@ -145,6 +147,7 @@ bool sched_idle_step(const struct replay_rec *rec)
                 "it sleeps, and nobody polls");
     REPLAY_NEED(!sched.corks || sched.max == 0 || sched.guard != NULL,
                 "nobody looks after what is corked");
+    REPLAY_NEED(sched.rows == 0 || sched.guard != NULL, "nobody guards a row");
     REPLAY_NEED(replay_list_add(&sched.idle, rec->object), "it is idle already");
     replay_expect(rec->thread, 'B', 16, rec->object);
     replay_expect(rec->thread, 'C', 7, rec->object);

@@ -95,6 +95,27 @@ static bool cover(const struct replay_rec *rec)
     return true;
 }
 
+/// B42: a worker begins a row; B43: it is over, because the worker came back or does not get on.
+static bool rows(const struct replay_rec *rec)
+{
+    unsigned number = replay_thread_number(rec->object);
+    struct sched_thread *t = &sched.threads[number < REPLAY_THREADS ? number : 0];
+
+    if (rec->number == 42) {
+        REPLAY_NEED(rec->object == replay_thread(rec->thread) && !t->row, "another thread's row");
+        REPLAY_NEED(sched.guard != NULL || sched.count <= sched.in_user,
+                    "nobody guards, and not all workers are in the user's code");
+        sched.rows++;
+        sched.rower = sched.rower || sched.guard != NULL;
+    } else {
+        REPLAY_NEED(t->row && number < REPLAY_THREADS, "it is in no row");
+        sched.rows--;
+    }
+    t->row = rec->number == 42;
+    REPLAY_NEED(rec->value == sched.rows, "there are %llu rows", (unsigned long long)sched.rows);
+    return true;
+}
+
 /// B37: a worker is held; B38: it is back; B39: before the first, it was the guard.
 static bool held(const struct replay_rec *rec)
 {
@@ -162,6 +183,7 @@ static bool workers(const struct replay_rec *rec)
         sched.corks = false;
         sched.zombies = NULL;
         sched.held = 0;
+        sched.rows = 0;
         sched.gone = 0;
     }
     sched.threads[rec->thread].cork.uncovered = false;
@@ -253,6 +275,16 @@ static bool poller_step(const struct replay_rec *rec)
     case 38:
     case 39:
         return held(rec);
+    case 42:
+    case 43:
+        return rows(rec);
+    case 44: // A row that is over may not be known to be.
+        REPLAY_NEED(rec->value == 0 || t->row || t->row_was, "it is in no row");
+        t->row_was = t->row;
+        return true;
+    case 45:
+        t->glance = true;
+        return true;
     case 30:
         return sched_retired(rec);
     case 33:

@@ -18,6 +18,9 @@ struct sched_timer {
 struct sched_thread {
     enum { TOKEN_MAYBE, TOKEN_NONE, TOKEN_THERE } token; ///< maybe: of an earlier run
     bool polling;
+    bool row;      ///< it runs callbacks in a row
+    bool row_was;  ///< … when it looked last
+    bool glance;   ///< it is about to look at the poller behind rows
     bool fair;     ///< this turn looks at the poller first, and does not sleep
     bool took;     ///< the token, before it polls
     bool glances;  ///< polls without waiting
@@ -66,6 +69,8 @@ struct sched_state {
     bool worker;      ///< that is what the poller is
     int64_t until;    ///< it sleeps at most so long
     uint64_t in_user; ///< workers in the user's code, or else held
+    uint64_t rows;    ///< workers in a row
+    bool rower;       ///< one began since a guard looked
     uint64_t held;    ///< in a callback that does not return
     bool helped;      ///< a helper left since a guard looked
     bool left;        ///< a worker in the user's code left work

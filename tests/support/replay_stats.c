@@ -57,7 +57,8 @@ static const struct {
     {"M6", "M15", NULL},     {"M7", "M15", NULL},
     {"M8", "M14", NULL},     {"O13", "O7", NULL},
     {"O18", "O7", NULL},     {"B39", "B37", "the guard is hardly ever stuck"},
-    {"B40", "A25", NULL},    {"B41", "B22", NULL},
+    {"B40", "A25", NULL},    {"B45", "A25", NULL},
+    {"B46", "B29", NULL},    {"B41", "B22", NULL},
 };
 
 /// splitmix64.
