@@ -184,17 +184,15 @@ void sp__dgram_news(struct sp_dgram_pipe *p, const struct dgram_in *in)
                                                              : SP__DGRAM_REFUSED};
 
         sp__dgram_say(p->ep, dgram_fd(p), conn_to(p), &no);
-    } else if (!conn_is_of(p, d)) {
-        sp_counter_add(&p->ep->counts.nomatch, 1);
-    } else if (d->op == SP__DGRAM_DISC) {
+    } else if (conn_is_of(p, d) && d->op == SP__DGRAM_DISC) {
         sp__dgram_fail(p, sp__dgram_disc_error(d), -1);
-    } else if (d->op == SP__DGRAM_CACK && p->dialed) {
+    } else if (conn_is_of(p, d) && d->op == SP__DGRAM_CACK && p->dialed) {
         if (conn_forgotten(p, d)) {
             sp__dgram_fail(p, -ECONNRESET, -1);
         } else {
             dgram_heard(p, in->now);
         }
-    } else if (d->op == SP__DGRAM_CREQ) {
+    } else if (conn_is_of(p, d) && d->op == SP__DGRAM_CREQ) {
         dgram_heard(p, in->now);
         sp__dgram_greet(p, SP__DGRAM_CACK, 0);
     } else {

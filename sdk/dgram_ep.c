@@ -401,12 +401,10 @@ static void ep_take(void *arg, struct dgram_in *in)
         sp__dgram_refuse(e, in, SP__DGRAM_PROTOCOL);
     } else if (ep_withdrawn(e, peer, in)) {
         return;
-    } else if (p == NULL || dgram_state(p) != DGRAM_UP) {
+    } else if (p == NULL || dgram_state(p) != DGRAM_UP || (ep_is_data(in) && p->fd >= 0)) {
         sp_counter_add(&e->counts.nomatch, 1);
     } else if (!ep_is_data(in)) {
         sp__dgram_news(p, in);
-    } else if (p->fd >= 0) {
-        sp_counter_add(&e->counts.nomatch, 1);
     } else if (sp__dgram_data_fits(p, in)) {
         dgram_heard(p, in->now);
         ep_data(b, p, in);
@@ -416,12 +414,13 @@ static void ep_take(void *arg, struct dgram_in *in)
 static void ep_read(struct sp_dgram_ep *e)
 {
     struct ep_burst b = {.e = e};
+    struct dgram_taker taker = {ep_take, &b};
     bool full = true;
     int rounds = 0;
 
     (void)pthread_mutex_lock(&e->lock);
     for (; full && rounds < EP_ROUNDS && !e->released; rounds++) {
-        if (sp__dgram_burst(e, e->fd, &e->rx_slots, &e->rx_large, &full, ep_take, &b) < 0) {
+        if (sp__dgram_burst(e, e->fd, &e->rx_slots, &e->rx_large, &full, &taker) < 0) {
             full = false;
         }
         for (int i = 0; i < b.n; i++) {

@@ -55,10 +55,16 @@ struct dgram_in {
     int64_t now;
 };
 
-/// Reads at most one burst from `fd`, and calls `take` for each datagram. How many there were;
+/// Who wants the datagrams of a burst.
+struct dgram_taker {
+    void (*take)(void *arg, struct dgram_in *in);
+    void *arg;
+};
+
+/// Reads at most one burst from `fd`, and hands each datagram to `to`. How many there were;
 /// SP_EAGAIN: none; or negative. `full`: there may be more.
 int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***large, bool *full,
-                    void (*take)(void *arg, struct dgram_in *in), void *arg);
+                    const struct dgram_taker *to);
 /// Gives the buffers for large datagrams back.
 void sp__dgram_trim(const struct sp_dgram_ep *e, sp_msg ***large);
 /// Reads one datagram into scratch memory. SP_OK, SP_EAGAIN or negative.

@@ -91,7 +91,7 @@ static bool rx_parse(struct sp_dgram_ep *e, struct dgram_in *out, struct sp_dgra
 
 /// One of a burst: in one piece, then to who wants it.
 static void rx_take(struct sp_dgram_ep *e, struct rx_burst *b, int i, struct dgram_in *in,
-                    void (*take)(void *arg, struct dgram_in *in), void *arg)
+                    const struct dgram_taker *to)
 {
     struct msghdr *h = &b->h[i].msg_hdr;
     const unsigned char *data = b->iov[2 * i].iov_base;
@@ -109,7 +109,7 @@ static void rx_take(struct sp_dgram_ep *e, struct rx_burst *b, int i, struct dgr
     }
     b->from[i].len = (uint16_t)h->msg_namelen;
     if (rx_parse(e, in, &b->from[i], h, data, len)) {
-        take(arg, in);
+        to->take(to->arg, in);
     }
 }
 
@@ -171,7 +171,7 @@ static int rx_call(int fd, struct rx_burst *b, int n)
 }
 
 int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***large, bool *full,
-                    void (*take)(void *arg, struct dgram_in *in), void *arg)
+                    const struct dgram_taker *to)
 {
     struct rx_burst b;
     struct dgram_in in;
@@ -196,7 +196,7 @@ int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***la
     }
     in.now = e->host->now();
     for (int i = 0; i < got; i++) {
-        rx_take(e, &b, i, &in, take, arg);
+        rx_take(e, &b, i, &in, to);
     }
     *full = got == n;
     rx_learn(slots, got);
@@ -314,8 +314,9 @@ static void rx_own_take(void *arg, struct dgram_in *in)
 static bool rx_own(struct sp_dgram_pipe *p, int *err)
 {
     struct rx_own own = {.p = p, .msgs = {NULL, NULL, 0}};
+    struct dgram_taker taker = {rx_own_take, &own};
     bool full = false;
-    int rc = sp__dgram_burst(p->ep, p->fd, &p->rx_slots, &p->rx_large, &full, rx_own_take, &own);
+    int rc = sp__dgram_burst(p->ep, p->fd, &p->rx_slots, &p->rx_large, &full, &taker);
 
     if (rc < 0 && rc != SP_EAGAIN) {
         *err = rc;

@@ -135,7 +135,7 @@ static int udp_bind_local(const struct udp_ep *e, int fd, sp_cause *cause)
     bool port = strstr(text, "]:") != NULL || (text[0] != '[' && strchr(text, ':') != NULL);
     char full[UDP_LOCAL_MAX + 2];
     struct sp_hostport at;
-    sp_inet a;
+    sp_inet a = {0};
     int rc;
 
     if (text[0] == '\0') {
