@@ -70,6 +70,7 @@ static void rawip_describe(const struct rawip_ep *e, sp_bound *bound)
 {
     const struct sp_dgram_addr *local = &e->dgram.local;
     struct sp_dgram_addr dialled = *local;
+    char dialled_at[sizeof(bound->local)];
     char number[8] = "";
 
     rawip_text(local, bound->local, sizeof(bound->local));
@@ -83,10 +84,8 @@ static void rawip_describe(const struct rawip_ep *e, sp_bound *bound)
     if (e->number != RAWIP_NUMBER) {
         (void)snprintf(number, sizeof(number), "/%u", e->number);
     }
-    rawip_text(&dialled, bound->url, sizeof(bound->url) - sizeof(number));
-    memmove(bound->url + 8, bound->url, strlen(bound->url) + 1);
-    memcpy(bound->url, "rawip://", 8);
-    (void)strncat(bound->url, number, sizeof(number) - 1);
+    rawip_text(&dialled, dialled_at, sizeof(dialled_at));
+    (void)snprintf(bound->url, sizeof(bound->url), "rawip://%s%s", dialled_at, number);
 }
 
 static int rawip_listen_open(struct rawip_ep *e, sp_bound *bound, sp_cause *cause)
