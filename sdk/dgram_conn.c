@@ -390,9 +390,14 @@ static int conn_answer(struct sp_dgram_pipe *p, sp_handshake *hs)
     return rc;
 }
 
+/// Not any more once it is closed: the listener would take what comes behind DISC for a new one.
 static void conn_ask(struct sp_dgram_pipe *p)
 {
-    sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+    (void)pthread_mutex_lock(&p->ep->lock);
+    if (dgram_state(p) != DGRAM_CLOSED) {
+        sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+    }
+    (void)pthread_mutex_unlock(&p->ep->lock);
 }
 
 /// A listener's CACK for a dialer.

@@ -153,7 +153,7 @@ static const struct spoil_sort chosen[] = {
 };
 
 #define CHOSEN (sizeof(chosen) / sizeof(chosen[0]))
-#define CHOSEN_SEEDS 6
+#define CHOSEN_SEEDS 16
 #define CHOSEN_EACH 10 // of a sort, in one trace
 
 /// Spoils the trace, if that is what this run is for.
