@@ -404,7 +404,9 @@ static void largest_datagram_is_whole_in_small_packets(void **state)
     }
     loopback_set(SIOCSIFMTU, &ifr);
     assert_int_equal(rawip_path(&a, &path), SP_OK);
-    assert_int_equal(path.mtu, 1280);
+    if (getenv("SP_TEST_EMULATOR") == NULL) { // It does not know IP_MTU.
+        assert_int_equal(path.mtu, 1280);
+    }
     largest_datagrams_arrive();
     ifr.ifr_mtu = 65536;
     loopback_set(SIOCSIFMTU, &ifr);
@@ -481,7 +483,7 @@ static void paths_within_the_machine_are_known(void **state)
     (void)state;
     assert_int_equal(rawip_path(&a, &path), SP_OK);
     assert_true(path.inside);
-    assert_true(path.mtu >= 1280);
+    assert_true(path.mtu >= 576);
     assert_int_equal(rawip_path(&b, &path), SP_OK);
     assert_true(path.inside);
 }

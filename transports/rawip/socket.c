@@ -195,10 +195,11 @@ size_t rawip_header(int family)
     return family == AF_INET6 ? IP6_HEADER : IP4_HEADER;
 }
 
-/// What a socket that is connected says of its path.
+/// What a socket that is connected says of its path; what it does not say is the least of any path.
 static int path_of(int fd, int family, struct rawip_path *path)
 {
-    int mtu = 0;
+    int least = family == AF_INET6 ? 1280 : 576; // RFC 8200, section 5; RFC 791, section 3.1
+    int mtu = least;
     socklen_t len = sizeof(mtu);
     sp_inet local = {.in6 = {.sin6_family = AF_UNSPEC}};
     sp_inet remote = local;
@@ -212,7 +213,10 @@ static int path_of(int fd, int family, struct rawip_path *path)
     }
     if ((family == AF_INET6 ? getsockopt(fd, IPPROTO_IPV6, IPV6_MTU, &mtu, &len)
                             : getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &len)) < 0) {
-        return -errno;
+        if (errno != ENOPROTOOPT) { // Emulators do not know the option.
+            return -errno;
+        }
+        mtu = least;
     }
     local.in4.sin_port = remote.in4.sin_port; // where IPv6 has it too
     path->mtu = (size_t)mtu;
