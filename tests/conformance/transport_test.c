@@ -307,7 +307,8 @@ static void close_in_every_state(void **state)
         if (step >= 9) {
             static const char large[16384];
 
-            while (sp_send(b, large, sizeof(large), SP_NONBLOCK) == SP_OK) {
+            // Until nothing takes more; a transport that loses always takes more.
+            for (int k = 0; k < 4096 && sp_send(b, large, sizeof(large), SP_NONBLOCK) == SP_OK; k++) {
             }
         }
         check_ok(sp_close(step % 2 == 0 ? a : b));
@@ -387,7 +388,7 @@ int main(void)
         conform_fact(hundred_dialers_come_back_to_a_new_listener, 0, 0),
         conform_fact(wrong_protocol_is_refused_and_counted, 0, 0),
         conform_fact(dial_of_nobody_is_refused_at_once, 0, 0),
-        conform_fact_lossless(close_in_every_state, 0, 0),
+        conform_fact(close_in_every_state, 0, 0),
         conform_fact_lossless(send_close_and_all_arrives, 0, 0),
         conform_fact_lossless(what_came_before_the_end_is_received_late, 0, 0),
     };
