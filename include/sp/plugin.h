@@ -363,8 +363,9 @@ typedef struct sp_bound {
 /// some again. submit and pipe_close of a pipe never run at the same time.
 #define SP_TRANSPORT_PASSES 1U
 
-/// A number in an endpoint's statistics: `uint64_t` in its state, which only grows. Whoever counts
-/// does so by sp_counter_add, in any thread.
+/// A number in an endpoint's statistics: `uint64_t` in its state. Whoever counts does so by
+/// sp_counter_add, in any thread; what is no count (a size) is stored by an atomic store, and its
+/// `doc` says what it is.
 typedef struct sp_counter {
     const char *name; ///< lower case letters, digits and "_"; none of those that the core counts
     size_t offset;    ///< in the endpoint's state

@@ -308,7 +308,8 @@ static void close_in_every_state(void **state)
             static const char large[16384];
 
             // Until nothing takes more; a transport that loses always takes more.
-            for (int k = 0; k < 4096 && sp_send(b, large, sizeof(large), SP_NONBLOCK) == SP_OK; k++) {
+            for (int k = 0; k < 4096 && sp_send(b, large, sizeof(large), SP_NONBLOCK) == SP_OK;
+                 k++) {
             }
         }
         check_ok(sp_close(step % 2 == 0 ? a : b));

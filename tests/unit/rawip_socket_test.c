@@ -399,7 +399,7 @@ static void largest_datagram_is_whole_in_small_packets(void **state)
 
     (void)state;
     if (!own_namespace) {
-        (void)puts("no network namespace of its own");
+        print_message("skipped: no network namespace of its own\n");
         skip();
     }
     loopback_set(SIOCSIFMTU, &ifr);
