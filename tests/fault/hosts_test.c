@@ -2,6 +2,7 @@
 /// Datagram transports between hosts of their own: links that go and come back, peers that crash
 /// and start again, addresses that change hands, messages larger than a packet.
 #include "agent.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -400,6 +401,19 @@ static const char *const transports[] = {"udp", "rawip"};
 #define FACTS (sizeof(facts) / sizeof(facts[0]))
 #define TRANSPORTS (sizeof(transports) / sizeof(transports[0]))
 
+/// In place of each fact over rawip where this process may not use it.
+static void no_raw_sockets(void **state)
+{
+    (void)state;
+    print_message("skipped: rawip: raw sockets need CAP_NET_RAW\n");
+    skip();
+}
+
+static bool may_use(const char *name)
+{
+    return strcmp(name, "rawip") != 0 || check_net_raw();
+}
+
 /// Whether it is part of this build. The library itself is not asked: it is not for this process.
 static bool is_built(const char *name)
 {
@@ -419,8 +433,9 @@ int main(void)
         for (size_t f = 0; f < FACTS && is_built(transports[t]); f++) {
             if (facts[f].only == NULL || strcmp(facts[f].only, transports[t]) == 0) {
                 (void)snprintf(names[n], sizeof(names[n]), "%s %s", facts[f].name, transports[t]);
-                tests[n] = (struct CMUnitTest){names[n], facts[f].fn, start, stop,
-                                               (void *)(uintptr_t)transports[t]};
+                tests[n] = (struct CMUnitTest){
+                    names[n], may_use(transports[t]) ? facts[f].fn : no_raw_sockets, start, stop,
+                    (void *)(uintptr_t)transports[t]};
                 n++;
             }
         }

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -23,6 +24,17 @@ const struct check_transport check_transports[] = {
     {"rawip", "rawip://127.0.0.1:*", true}, {"rawip6", "rawip://[::1]:*", true},
 };
 const size_t check_transport_count = sizeof(check_transports) / sizeof(check_transports[0]);
+
+bool check_net_raw(void)
+{
+    int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, 253);
+
+    if (fd < 0) {
+        return errno != EPERM && errno != EACCES;
+    }
+    (void)close(fd);
+    return true;
+}
 
 static bool check_driven; // "threads" is 0
 

@@ -83,6 +83,9 @@ struct check_transport {
 extern const struct check_transport check_transports[];
 extern const size_t check_transport_count;
 
+/// Whether this process may open raw sockets, for "rawip".
+bool check_net_raw(void);
+
 /// Sockets: open, with short reconnect times; a connected couple of protocols over a URL of a
 /// transport of the table; what can be dialled to reach a listener.
 sp_socket check_open(const char *protocol);

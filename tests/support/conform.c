@@ -37,6 +37,19 @@ static struct conform_case conform_cases[CONFORM_MAX];
 static char conform_names[CONFORM_MAX][112];
 static unsigned conform_n;
 
+/// In place of each fact over a transport that this process may not use.
+static void conform_not_here(void **state)
+{
+    (void)state;
+    print_message("skipped: %s: raw sockets need CAP_NET_RAW\n", conform.transport);
+    skip();
+}
+
+static bool conform_may(const struct check_transport *t)
+{
+    return strncmp(t->url, "rawip:", 6) != 0 || check_net_raw();
+}
+
 static void conform_add(const struct conform_fact *fact, unsigned transport,
                         const struct conform_pattern *pattern)
 {
@@ -53,8 +66,9 @@ static void conform_add(const struct conform_fact *fact, unsigned transport,
     (void)snprintf(conform_names[i], sizeof(conform_names[i]), "%s%s%s: %s",
                    pattern != NULL ? pattern->name : "", pattern != NULL ? " over " : "",
                    check_transports[transport].name, fact->name);
-    conform_tests[i] = (struct CMUnitTest){conform_names[i], fact->fn, conform_start, check_stop,
-                                           &conform_cases[i]};
+    conform_tests[i] = (struct CMUnitTest){
+        conform_names[i], conform_may(&check_transports[transport]) ? fact->fn : conform_not_here,
+        conform_start, check_stop, &conform_cases[i]};
 }
 
 static bool conform_fits(const struct conform_fact *fact, unsigned flags)
