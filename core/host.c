@@ -7,6 +7,7 @@
 #include "msg.h"
 #include "pipe.h"
 #include "platform.h"
+#include "sched.h"
 #include "socket.h"
 
 static struct sp__pipe *host_pipe(sp_pipe_ref *ref)
@@ -256,9 +257,21 @@ static int host_pipe_watch(sp_pipe_ref *pipe, int fd)
     return sp__watch_open(&host_pipe(pipe)->watch, fd);
 }
 
+/// A thread of a plugin's own, or of the application's between its calls, runs nothing: what it has
+/// posted goes to those who do.
+static inline void host_posted(void)
+{
+    struct sp__thread *t = sp__thread_current;
+
+    if (t != NULL && !t->running) {
+        sp__run_here(false);
+    }
+}
+
 static void host_pipe_ready(sp_pipe_ref *pipe, unsigned ready)
 {
     sp__pipe_ready(host_pipe(pipe), ready);
+    host_posted();
 }
 
 static int host_pipe_pass(sp_pipe_ref *to, sp_batch *batch)
@@ -292,6 +305,16 @@ static int host_ep_watch(sp_ep_ref *ep, int fd)
     return rc;
 }
 
+static int host_ep_dial(sp_ep_ref *ep, const char *url, uint64_t *id)
+{
+    return sp__ep_dial_for(host_ep(ep), url, id);
+}
+
+static void host_ep_undial(sp_ep_ref *ep, uint64_t id)
+{
+    sp__ep_undial(host_ep(ep), id);
+}
+
 static void host_ep_unwatch(sp_ep_ref *ep, int fd)
 {
     struct sp__listening *l = sp__listening(host_ep(ep));
@@ -305,6 +328,7 @@ static void host_ep_unwatch(sp_ep_ref *ep, int fd)
 static void host_ep_ready(sp_ep_ref *ep)
 {
     sp__ep_ready(host_ep(ep));
+    host_posted();
 }
 
 static void host_ep_hold(sp_ep_ref *ep)
@@ -382,4 +406,6 @@ const sp_host sp__host = {
     .pipe_offer_copy = host_pipe_offer_copy,
     .receive_copy = host_receive_copy,
     .ctx_hold = host_ctx_hold,
+    .ep_dial = host_ep_dial,
+    .ep_undial = host_ep_undial,
 };

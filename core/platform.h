@@ -75,6 +75,8 @@ struct sp_platform {
     void (*watch_out)(int fd, void *target, bool out);
     void (*unwatch)(int fd);
     int (*poller_wait)(struct sp__ready *out, int max, int64_t deadline);
+    /// The same without sleeping. -1: nothing came, not even a wake. Not in simulation.
+    int (*poller_look)(struct sp__ready *out, int max, int64_t until);
     void (*poller_wake)(void);
     /// A descriptor that polls readable as long as poller_wait would not wait, or one of the two
     /// below says so. SP_ENOTSUP: there is none.

@@ -334,11 +334,10 @@ static int linux_epoll_wait(struct epoll_event *events, int max, int64_t deadlin
     return epoll_wait(linux_epoll, events, max, left > INT32_MAX ? INT32_MAX : (int)left);
 }
 
-static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
+/// What epoll reported; a wake is taken, and not counted.
+static int linux_poller_take(const struct epoll_event *events, int n, struct sp__ready *out)
 {
-    struct epoll_event events[64];
     int filled = 0;
-    int n = linux_epoll_wait(events, max < 64 ? max : 64, deadline);
 
     for (int i = 0; i < n; i++) {
         uint32_t e = events[i].events;
@@ -356,6 +355,30 @@ static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
         filled++;
     }
     return filled;
+}
+
+static int linux_poller_wait(struct sp__ready *out, int max, int64_t deadline)
+{
+    struct epoll_event events[64];
+
+    return linux_poller_take(events, linux_epoll_wait(events, max < 64 ? max : 64, deadline), out);
+}
+
+static int linux_poller_look(struct sp__ready *out, int max, int64_t until)
+{
+    struct epoll_event events[64];
+
+    for (unsigned round = 1;; round++) {
+        int n = epoll_wait(linux_epoll, events, max < 64 ? max : 64, 0);
+
+        if (n != 0) {
+            return linux_poller_take(events, n, out);
+        }
+        if (round % 4 == 0 && linux_now() >= until) { // about 1 µs
+            return -1;
+        }
+        linux_relax(round % 4 == 0);
+    }
 }
 
 static void linux_poller_wake(void)
@@ -468,6 +491,7 @@ const struct sp_platform sp__platform_linux = {
     .watch_out = linux_watch_out,
     .unwatch = linux_unwatch,
     .poller_wait = linux_poller_wait,
+    .poller_look = linux_poller_look,
     .poller_wake = linux_poller_wake,
     .poller_fd = linux_poller_fd,
     .poller_due = linux_poller_due,

@@ -5,6 +5,7 @@
 #include "sched.h"
 #include "sched_state.h"
 #include "scope.h"
+#include "spin.h"
 #include "timer.h"
 #include "trace.h"
 #include "watch.h"
@@ -22,6 +23,25 @@ int64_t sp__poller_lie_down(int64_t deadline)
     return sp__sched.poller_until;
 }
 
+/// A worker looks for a while before it sleeps, if there is a descriptor: who is to answer may just
+/// be at work. -1: nothing came.
+static int poller_look(struct sp__thread *t, struct sp__ready *ready, int64_t deadline)
+{
+    bool looks = t->worker && deadline > 0 &&
+                 atomic_load_explicit(&sp__sched.watches, memory_order_relaxed) > 0;
+    int64_t time = looks ? sp__spin_begin(t, -1) : 0;
+    int64_t until;
+    int n;
+
+    if (time == 0) {
+        return -1;
+    }
+    until = sp__now() + time;
+    n = sp__platform->poller_look(ready, SP__POLL_MAX, until < deadline ? until : deadline);
+    sp__spin_end(t, n >= 0);
+    return n;
+}
+
 /// Sleeps in the poller.
 static int poller_sleep(struct sp__thread *t, struct sp__ready *ready, int64_t deadline)
 {
@@ -36,8 +56,11 @@ static int poller_sleep(struct sp__thread *t, struct sp__ready *ready, int64_t d
         deadline = 0;
     }
     SP__TRACE(B10, t, deadline);
-    n = t->fds == NULL ? sp__platform->poller_wait(ready, SP__POLL_MAX, deadline)
-                       : sp__platform->poller_wait_fds(ready, SP__POLL_MAX, deadline, t->fds);
+    n = poller_look(t, ready, deadline);
+    if (n < 0) {
+        n = t->fds == NULL ? sp__platform->poller_wait(ready, SP__POLL_MAX, deadline)
+                           : sp__platform->poller_wait_fds(ready, SP__POLL_MAX, deadline, t->fds);
+    }
     atomic_store_explicit(&t->polling, SP__POLLING_NOT, memory_order_relaxed);
     SP__TRACE(C11, t, n);
     return n;

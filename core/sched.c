@@ -208,11 +208,16 @@ static inline __attribute__((always_inline)) struct sp__actor *local_take(struct
 
 struct sp__actor *sp__local_rob(struct sp__thread *t)
 {
-    // Acquire: pairs with the releases of the owner.
+    // Acquire, both: pairs with the releases of the owner.
     struct sp__actor *first = atomic_exchange_explicit(&t->run_head, NULL, memory_order_acquire);
-    struct sp__actor *next = atomic_exchange_explicit(&t->run_next, NULL, memory_order_acquire);
+    struct sp__actor *next;
 
+    for (const struct sp__actor *a = first; a != NULL; a = a->link) {
+        SP__TRACE(A25, a, t);
+    }
+    next = atomic_exchange_explicit(&t->run_next, NULL, memory_order_acquire);
     if (next != NULL) {
+        SP__TRACE(A25, next, t);
         next->link = first;
     }
     return next != NULL ? next : first;

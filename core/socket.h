@@ -504,6 +504,10 @@ int sp__ep_dial_result(struct sp__ep *ep);
 /// Gives the first attempt up, if it is still under way: it ends with SP_ECANCELED. Posts only.
 /// [any]
 void sp__ep_abort(struct sp__ep *ep);
+/// The socket's actor: another dialer, in the background, for what a listener found; see ep_dial of
+/// struct sp_host.
+int sp__ep_dial_for(struct sp__ep *by, const char *url, uint64_t *id);
+void sp__ep_undial(struct sp__ep *by, uint64_t id);
 /// Closes it; from a callback soon. [any]
 void sp__ep_close(struct sp__ep *ep);
 void sp__ep_close_now(struct sp__ep *ep); ///< the socket's actor, as below

@@ -262,8 +262,8 @@ struct sp__actor *sp__rows_look(void)
         if (t != NULL && atomic_load_explicit(&t->row, memory_order_relaxed) != 0 && row_slow(t) &&
             row_end(t)) {
             *last = sp__local_rob(t);
-            for (; *last != NULL; last = &(*last)->link) {
-                SP__TRACE(A25, *last, t);
+            while (*last != NULL) {
+                last = &(*last)->link;
             }
         }
     }
@@ -333,9 +333,6 @@ void sp__worker_rob(struct sp__thread *t)
     w = worker_of(t);
     if (w != NULL && w->held != 0) {
         first = sp__local_rob(t);
-        for (struct sp__actor *a = first; a != NULL; a = a->link) {
-            SP__TRACE(A25, a, t);
-        }
     }
     (void)pthread_mutex_unlock(&sp__sched.lock);
     if (first != NULL) {

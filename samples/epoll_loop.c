@@ -7,7 +7,9 @@
 ///     sp cat --req --dial tcp://127.0.0.1:5555 --data hello --ascii
 ///
 /// Build it with `cc epoll_loop.c $(pkg-config --cflags --libs sp)`.
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -15,10 +17,16 @@
 
 enum { ON_INPUT, ON_REQUEST, ON_LIBRARY, ON_ALL };
 
-/// Says what failed, with the chain of its causes. Returns what main returns.
+/// Says what failed, with the chain of its causes, or the system's reason where the library has
+/// none. Returns what main returns.
 static int loop_fail(const char *what)
 {
-    (void)fprintf(stderr, "epoll_loop: %s: %s\n", what, sp_error_detail());
+    const char *why = strerror(errno);
+
+    if (sp_error_detail()[0] != '\0') {
+        why = sp_error_detail();
+    }
+    (void)fprintf(stderr, "epoll_loop: %s: %s\n", what, why);
     return 1;
 }
 
@@ -91,7 +99,8 @@ int main(int argc, char **argv)
     if (loop_init() < 0 || sp_open(&s, "rep") < 0 || sp_listen(s, argv[1], NULL) < 0) {
         return loop_fail(argv[1]);
     }
-    if (loop_add(loop, STDIN_FILENO, ON_INPUT) < 0 ||
+    // Input that cannot be waited for, such as /dev/null, is left out.
+    if ((loop_add(loop, STDIN_FILENO, ON_INPUT) < 0 && errno != EPERM) ||
         loop_add(loop, sp_fd(s.id, SP_POLLIN), ON_REQUEST) < 0 ||
         loop_add(loop, sp_fd(0, SP_POLLIN), ON_LIBRARY) < 0) {
         return loop_fail("loop");

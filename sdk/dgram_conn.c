@@ -12,75 +12,6 @@
 
 #define CONN_READS 16 // datagrams of one step of a handshake
 
-/* ------------------------------------------------------------------ Saying */
-
-void sp__dgram_say(struct sp_dgram_ep *e, int fd, const struct sp_dgram_addr *to,
-                   const struct sp__dgram *d)
-{
-    unsigned char bytes[SP_DGRAM_FRONT_MAX + SP__DGRAM_GREETING];
-    size_t front = e->kind->front;
-    size_t len = SP__DGRAM_HEAD;
-
-    if (front > 0) {
-        e->kind->prefix(e, to, bytes);
-    }
-    if (d->extended) {
-        sp__dgram_greeting(bytes + front, d, dgram_crc(e));
-        len = SP__DGRAM_GREETING;
-    } else {
-        sp__dgram_head(bytes + front, d->op, d->type, d->p0, d->p1);
-    }
-    // What does not go is as good as lost: it is said again.
-    if (sendto(fd, bytes, front + len, MSG_DONTWAIT | MSG_NOSIGNAL, to != NULL ? &to->at.sa : NULL,
-               to != NULL ? to->len : 0) >= 0) {
-        sp_counter_add(&e->counts.tx_datagrams, 1);
-    } else {
-        sp_counter_add(&e->counts.unsent, 1);
-    }
-}
-
-void sp__dgram_refuse(struct sp_dgram_ep *e, const struct dgram_in *in, uint16_t reason)
-{
-    struct sp__dgram d = {
-        .op = SP__DGRAM_DISC, .p0 = reason, .extended = in->d.extended, .token = in->d.token};
-
-    memcpy(d.uuid, e->uuid, sizeof(d.uuid));
-    sp__dgram_say(e, e->fd, in->from, &d);
-}
-
-/// Whom a pipe's datagrams name. NULL: its fd is connected.
-static const struct sp_dgram_addr *conn_to(const struct sp_dgram_pipe *p)
-{
-    if (p->peer != NULL) {
-        return p->fd < 0 ? &p->peer->addr : NULL;
-    }
-    return p->ep->kind->move != NULL && dgram_state(p) != DGRAM_UP ? &p->ep->remote : NULL;
-}
-
-void sp__dgram_greet(struct sp_dgram_pipe *p, enum sp__dgram_op op, uint16_t reason)
-{
-    bool asks = p->dialed && dgram_state(p) != DGRAM_UP;
-    struct sp__dgram d = {
-        .op = (uint8_t)op,
-        .type = p->type,
-        .extended = asks || (p->features & DGRAM_EXTENDED) != 0,
-        .features = SP__DGRAM_PACKS | (dgram_crc(p->ep) ? SP__DGRAM_CRCS : 0),
-        .payload_max = p->recv_max,
-        .token = p->token,
-        .cookie = __atomic_load_n(&p->cookie, __ATOMIC_RELAXED),
-        .p0 = reason,
-    };
-
-    if (op != SP__DGRAM_DISC) {
-        d.p0 = (uint16_t)(p->recv_max < SP__DGRAM_LONG ? p->recv_max : SP__DGRAM_LONG);
-        d.p1 = dgram_seconds(sp_option_load(&p->ep->refresh));
-    } else if (asks && d.cookie == 0) {
-        d.extended = false; // Nobody knows yet who listens there.
-    }
-    memcpy(d.uuid, p->dialed ? p->uuid : p->ep->uuid, sizeof(d.uuid));
-    sp__dgram_say(p->ep, dgram_fd(p), conn_to(p), &d);
-}
-
 static void conn_reason(struct sp_dgram_pipe *p, int reason)
 {
     // Release: pairs with conn_disc; our type was written before.
@@ -103,50 +34,15 @@ void sp__dgram_fail(struct sp_dgram_pipe *p, int err, int reason)
 
 /* ------------------------------------------------------------------ Hearing */
 
-const char *sp__dgram_disc_text(const struct sp__dgram *d)
-{
-    static const char *const texts[] = {
-        [SP__DGRAM_CLOSED] = "the peer closed",
-        [SP__DGRAM_TYPE] = "the peer is of the wrong type",
-        [2] = "the peer does not say why",
-        [SP__DGRAM_REFUSED] = "the peer refuses",
-        [SP__DGRAM_SIZE] = "the peer was sent too large a message",
-        [SP__DGRAM_NEGOTIATION] = "the peer does not agree to what was asked",
-        [SP__DGRAM_INACTIVE] = "the peer heard nothing for too long",
-        [SP__DGRAM_PROTOCOL] = "the peer does not understand",
-        [SP__DGRAM_NOBUF] = "the peer has no room",
-    };
-
-    return d->p0 < sizeof(texts) / sizeof(texts[0]) ? texts[d->p0] : texts[2];
-}
-
-int sp__dgram_disc_error(const struct sp__dgram *d)
-{
-    switch (d->p0) {
-    case SP__DGRAM_CLOSED:
-        return SP_ECLOSED;
-    case SP__DGRAM_TYPE:
-    case SP__DGRAM_NEGOTIATION:
-    case SP__DGRAM_PROTOCOL:
-        return SP_EPROTO;
-    case SP__DGRAM_REFUSED:
-        return -ECONNREFUSED;
-    case SP__DGRAM_SIZE:
-        return SP_EMSGSIZE;
-    case SP__DGRAM_INACTIVE:
-        return SP_ETIMEDOUT;
-    case SP__DGRAM_NOBUF:
-        return SP_EPEERS;
-    default:
-        return -ECONNRESET;
-    }
-}
-
 bool sp__dgram_data_fits(struct sp_dgram_pipe *p, const struct dgram_in *in)
 {
     bool extended = (p->features & DGRAM_EXTENDED) != 0;
 
     if ((in->d.op == SP__DGRAM_XDATA) != extended) {
+        sp_counter_add(&p->ep->counts.malformed, 1);
+        return false;
+    }
+    if (in->d.file && (p->fd < 0 || !dgram_files(p))) {
         sp_counter_add(&p->ep->counts.malformed, 1);
         return false;
     }
@@ -180,10 +76,13 @@ void sp__dgram_news(struct sp_dgram_pipe *p, const struct dgram_in *in)
     if (d->op == SP__DGRAM_MESH || (d->op == SP__DGRAM_CREQ && p->dialed)) {
         struct sp__dgram no = {.op = SP__DGRAM_DISC,
                                .type = p->type,
+                               .extended = d->extended, // Else rawip's peers take it for damaged.
+                               .token = d->token,
                                .p0 = d->op == SP__DGRAM_MESH ? SP__DGRAM_PROTOCOL
                                                              : SP__DGRAM_REFUSED};
 
-        sp__dgram_say(p->ep, dgram_fd(p), conn_to(p), &no);
+        memcpy(no.uuid, p->uuid, sizeof(no.uuid));
+        (void)sp__dgram_say(p->ep, dgram_fd(p), dgram_to(p), &no);
     } else if (conn_is_of(p, d) && d->op == SP__DGRAM_DISC) {
         sp__dgram_fail(p, sp__dgram_disc_error(d), -1);
     } else if (conn_is_of(p, d) && d->op == SP__DGRAM_CACK && p->dialed) {
@@ -194,7 +93,7 @@ void sp__dgram_news(struct sp_dgram_pipe *p, const struct dgram_in *in)
         }
     } else if (conn_is_of(p, d) && d->op == SP__DGRAM_CREQ) {
         dgram_heard(p, in->now);
-        sp__dgram_greet(p, SP__DGRAM_CACK, 0);
+        (void)sp__dgram_greet(p, SP__DGRAM_CACK, 0);
     } else {
         sp_counter_add(&p->ep->counts.nomatch, 1);
     }
@@ -205,6 +104,7 @@ void sp__dgram_news(struct sp_dgram_pipe *p, const struct dgram_in *in)
 static int conn_open(struct sp_dgram_pipe *p, struct sp_dgram_ep *e, sp_pipe_ref *ref)
 {
     p->fd = -1;
+    p->far = -1;
     p->ep = e;
     p->ref = ref;
     if (pthread_mutex_init(&p->lock, NULL) != 0) {
@@ -216,25 +116,46 @@ static int conn_open(struct sp_dgram_pipe *p, struct sp_dgram_ep *e, sp_pipe_ref
     return SP_OK;
 }
 
+static void conn_close_fds(int fd, int far)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (far >= 0) {
+        (void)close(far);
+    }
+}
+
+/// A dialer's socket, and the other one of a pair.
+static int conn_sockets(struct sp_dgram_ep *e, int fds[2], sp_cause *cause)
+{
+    if (dgram_pairs(e)) {
+        return e->kind->pair(e, fds, cause);
+    }
+    fds[0] = e->kind->open(e, NULL, cause);
+    return fds[0] < 0 ? fds[0] : SP_OK;
+}
+
 int sp_dgram_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
 {
     struct sp_dgram_ep *e = ep;
     struct sp_dgram_pipe *p = pipe;
     uint64_t r[3] = {e->host->random(), e->host->random(), e->host->random()};
-    int fd;
+    int fds[2] = {-1, -1};
     int rc;
 
     if (e->closed) {
         return sp_fail(cause, SP_ECLOSED, "dial");
     }
-    fd = e->kind->open(e, NULL, cause);
-    if (fd < 0) {
-        return fd;
+    rc = conn_sockets(e, fds, cause);
+    if (rc < 0) {
+        return rc;
     }
     rc = conn_open(p, e, ref);
     if (rc == SP_OK) {
         p->dialed = true;
-        p->fd = fd;
+        p->fd = fds[0];
+        p->far = fds[1];
         p->token = r[0] ^ r[1] << 32;
         memcpy(p->uuid, &r[1], 8);
         memcpy(p->uuid + 8, &r[2], 8);
@@ -244,11 +165,11 @@ int sp_dgram_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
         rc = sp__dgram_ep_begin(e);
     }
     if (rc == SP_OK) {
-        rc = e->host->pipe_watch(ref, fd);
+        rc = e->host->pipe_watch(ref, fds[0]);
     }
     if (rc < 0) {
         if (p->host == NULL) {
-            (void)close(fd);
+            conn_close_fds(fds[0], fds[1]);
         }
         sp_dgram_pipe_close(p);
         sp_dgram_pipe_fini(p);
@@ -257,28 +178,24 @@ int sp_dgram_dial(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
     return SP_OK;
 }
 
-/// The next one who asked, with an fd of its own where the transport does so.
+/// The next one who asked, with the fd of its own that it sent along, if so.
 static int conn_take(struct sp_dgram_ep *e, struct sp_dgram_pipe *p, sp_pipe_ref *ref,
                      struct sp_dgram_peer *peer, sp_cause *cause)
 {
     int rc = conn_open(p, e, ref);
-    int fd = -1;
 
-    if (rc == SP_OK && e->kind->attach != NULL) {
-        fd = e->kind->attach(e, &peer->addr, cause);
-        rc = fd < 0 ? fd : e->host->pipe_watch(ref, fd);
+    if (rc == SP_OK && peer->fd >= 0) {
+        rc = e->host->pipe_watch(ref, peer->fd);
     }
     if (rc < 0) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
         if (p->host != NULL) {
             (void)pthread_mutex_destroy(&p->lock);
             p->host = NULL;
         }
-        return rc;
+        return sp_fail(cause, rc, "watch");
     }
-    p->fd = fd;
+    p->fd = peer->fd;
+    peer->fd = -1;
     p->peer = peer;
     peer->pipe = p;
     e->pipes++;
@@ -298,7 +215,7 @@ int sp_dgram_accept(void *ep, void *pipe, sp_pipe_ref *ref, sp_cause *cause)
         rc = conn_take(e, pipe, ref, peer, cause);
         if (rc < 0) {
             sp__dgram_peer_remove(e, peer); // It asks again.
-            free(peer);
+            sp__dgram_peer_free(peer);
         }
     }
     (void)pthread_mutex_unlock(&e->lock);
@@ -313,17 +230,25 @@ static void conn_agree(struct sp_dgram_pipe *p, uint8_t features, uint32_t send_
 {
     const struct sp_dgram_kind *kind = p->ep->kind;
     int64_t refresh = sp_option_load(&p->ep->refresh);
+    size_t max = kind->payload != NULL && p->fd >= 0 ? kind->payload(p->ep, p->fd) : 0;
     size_t unsplit = kind->unsplit != NULL
                          ? kind->unsplit(p->ep, dgram_fd(p), p->fd < 0 ? &p->peer->addr : NULL)
                          : 0;
 
     p->features = features;
-    p->send_max = send_max > 0 && send_max < kind->payload_max ? send_max : kind->payload_max;
-    p->pack_max = unsplit > 0 && unsplit < kind->payload_max ? (uint32_t)unsplit
-                                                             : kind->payload_max;
+    max = max > 0 && max < p->ep->payload_max ? max : p->ep->payload_max;
+    p->send_max = send_max > 0 && send_max < max ? send_max : (uint32_t)max;
+    p->pack_max = unsplit > 0 && unsplit < max ? (uint32_t)unsplit : (uint32_t)max;
     refresh = refresh_s * INT64_C(1000) < refresh ? refresh_s * INT64_C(1000) : refresh;
     p->refresh_ms = (uint32_t)refresh;
     p->expire_ms = (uint32_t)(refresh * 5 < UINT32_MAX ? refresh * 5 : UINT32_MAX);
+}
+
+static void conn_agree_files(struct sp_dgram_pipe *p, uint32_t kib)
+{
+    bool files = dgram_files(p) && (p->features & SP__DGRAM_FILES) != 0;
+
+    p->file_send_max = !files ? 0 : kib == UINT32_MAX ? UINT64_MAX : (uint64_t)kib * 1024;
 }
 
 static int conn_up(struct sp_dgram_pipe *p, sp_handshake *hs)
@@ -333,15 +258,18 @@ static int conn_up(struct sp_dgram_pipe *p, sp_handshake *hs)
     struct sp_dgram_addr local = p->ep->local;
     socklen_t len = sizeof(local.at);
 
-    hs->uid = -1;
-    hs->gid = -1;
-    hs->pid = -1;
-    if (getsockname(dgram_fd(p), &local.at.sa, &len) == 0) {
+    hs->uid = p->who.uid;
+    hs->gid = p->who.gid;
+    hs->pid = p->who.pid;
+    if (!dgram_pairs(p->ep) && getsockname(dgram_fd(p), &local.at.sa, &len) == 0) {
         local.len = (uint16_t)len;
     }
     kind->text(&local, hs->local, sizeof(hs->local));
-    kind->text(p->peer != NULL ? &p->peer->addr : &p->ep->remote, hs->remote, sizeof(hs->remote));
-    hs->send_max = p->send_max;
+    // The sockets of a pair have no names.
+    kind->text(dgram_pairs(p->ep) || p->peer == NULL ? &p->ep->remote : &p->peer->addr, hs->remote,
+               sizeof(hs->remote));
+    hs->send_max = p->file_send_max > 0 && sp_option_load(&p->ep->file_min) > 0 ? p->file_send_max
+                                                                                : p->send_max;
     hs->send_hint = kind->limit_hint;
     if (kind->admit != NULL) {
         int rc = kind->admit(p->ep, p, hs);
@@ -361,9 +289,10 @@ static int conn_up(struct sp_dgram_pipe *p, sp_handshake *hs)
 
 static void conn_limits(struct sp_dgram_pipe *p, const sp_handshake *hs)
 {
-    uint64_t max = p->ep->kind->payload_max;
+    uint64_t max = p->ep->payload_max;
 
     p->type = hs->ids.own;
+    p->file_recv_max = hs->recv_max;
     p->recv_max = (uint32_t)(hs->recv_max > 0 && hs->recv_max < max ? hs->recv_max : max);
 }
 
@@ -376,35 +305,66 @@ static int conn_answer(struct sp_dgram_pipe *p, sp_handshake *hs)
 
     conn_limits(p, hs);
     p->peer_type = peer->type;
+    p->who = peer->who;
     p->token = peer->token;
     memcpy(p->peer_uuid, peer->uuid, sizeof(p->peer_uuid));
     conn_agree(p, peer->features, peer->send_max, peer->refresh);
+    conn_agree_files(p, peer->file_max);
     if (!fits) {
         conn_reason(p, SP__DGRAM_TYPE);
         return sp_fail(&hs->cause, SP_EPROTO, "the peer is of type 0x%02x", peer->type);
     }
     rc = conn_up(p, hs);
-    if (rc == SP_OK) {
-        sp__dgram_greet(p, SP__DGRAM_CACK, 0);
+    if (rc == SP_OK && sp__dgram_greet(p, SP__DGRAM_CACK, 0) < 0 && dgram_pairs(p->ep)) {
+        return sp_fail(&hs->cause, -ECONNRESET, "the peer closed"); // It has waited long enough.
     }
     return rc;
 }
 
-/// Not any more once it is closed: the listener would take what comes behind DISC for a new one.
-static void conn_ask(struct sp_dgram_pipe *p)
+/// Sends the other one of the pair to the listener, which holds the only one from then on: if it
+/// goes, the system says so.
+static int conn_hand_over(struct sp_dgram_pipe *p, sp_handshake *hs)
 {
+    unsigned char bytes[DGRAM_SAID_MAX];
+    struct sp__dgram d = sp__dgram_greeting_of(p, SP__DGRAM_CREQ, 0);
+    size_t n = sp__dgram_lay(p->ep, NULL, &d, bytes);
+    int rc = p->ep->kind->ask(p->ep, bytes, n, p->far);
+
+    if (rc == SP_EAGAIN) {
+        sp__dgram_want(p->ep, DGRAM_WANT_ASK);
+        return SP_EAGAIN;
+    }
+    if (rc < 0) {
+        conn_reason(p, -1);
+        return sp_fail(&hs->cause, rc, "connect");
+    }
+    sp_counter_add(&p->ep->counts.tx_datagrams, 1);
+    (void)close(p->far);
+    p->far = -1;
+    return SP_EAGAIN;
+}
+
+/// SP_EAGAIN: the answer follows. Not any more once it is closed: the listener would take what
+/// comes behind DISC for a new one.
+static int conn_ask(struct sp_dgram_pipe *p, sp_handshake *hs)
+{
+    if (p->far >= 0) {
+        return conn_hand_over(p, hs);
+    }
     (void)pthread_mutex_lock(&p->ep->lock);
     if (dgram_state(p) != DGRAM_CLOSED) {
-        sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+        (void)sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
     }
     (void)pthread_mutex_unlock(&p->ep->lock);
+    return SP_EAGAIN;
 }
 
 /// A listener's CACK for a dialer.
 static int conn_accepted(struct sp_dgram_pipe *p, const struct dgram_in *in, sp_handshake *hs)
 {
     const struct sp__dgram *d = &in->d;
-    uint8_t features = d->extended ? (uint8_t)((d->features & (SP__DGRAM_PACKS | SP__DGRAM_CRCS)) |
+    uint8_t features = d->extended ? (uint8_t)((d->features & (SP__DGRAM_PACKS | SP__DGRAM_FILES |
+                                                               SP__DGRAM_CRCS)) |
                                                DGRAM_EXTENDED)
                                    : 0;
 
@@ -414,19 +374,14 @@ static int conn_accepted(struct sp_dgram_pipe *p, const struct dgram_in *in, sp_
         return sp_fail(&hs->cause, SP_EPROTO, "the peer does not agree to what was asked");
     }
     p->peer_type = d->type;
+    p->who = in->who;
     memcpy(p->peer_uuid, d->uuid, sizeof(p->peer_uuid));
     if (!sp_handshake_choose(hs, d->type)) {
         conn_reason(p, SP__DGRAM_TYPE);
         return sp_fail(&hs->cause, SP_EPROTO, "the peer is of type 0x%02x", d->type);
     }
-    if (p->ep->kind->move != NULL) {
-        int rc = p->ep->kind->move(p->ep, p->fd, in->from);
-
-        if (rc < 0) {
-            return sp_fail(&hs->cause, rc, "connect");
-        }
-    }
     conn_agree(p, features, d->extended ? d->payload_max : d->p0, d->p1);
+    conn_agree_files(p, d->extended ? d->file_max : 0);
     return conn_up(p, hs);
 }
 
@@ -448,7 +403,7 @@ static int conn_heard(struct sp_dgram_pipe *p, const struct dgram_in *in, sp_han
         return sp_fail(&hs->cause, sp__dgram_disc_error(d), "%s", sp__dgram_disc_text(d));
     } else if (d->extended && (d->features & SP__DGRAM_CHALLENGE) != 0) {
         __atomic_store_n(&p->cookie, d->cookie, __ATOMIC_RELAXED);
-        conn_ask(p);
+        return conn_ask(p, hs);
     } else {
         return conn_accepted(p, in, hs);
     }
@@ -474,8 +429,14 @@ int sp_dgram_handshake(void *pipe, unsigned ready, sp_handshake *hs)
         // Release: pairs with dgram_state in the timer's turn.
         (void)__atomic_compare_exchange_n(&p->state, &was, DGRAM_ASKING, false, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED);
-        conn_ask(p);
+        rc = conn_ask(p, hs);
+    } else if (p->far >= 0) {
+        rc = conn_hand_over(p, hs);
     }
+    if (rc != SP_OK && rc != SP_EAGAIN) {
+        return rc;
+    }
+    rc = SP_OK;
     for (int i = 0; i < CONN_READS && rc == SP_OK; i++) {
         rc = sp__dgram_read_one(p->ep, p->fd, &from, &in);
         if (rc == SP_OK) {
@@ -493,6 +454,10 @@ int sp_dgram_handshake(void *pipe, unsigned ready, sp_handshake *hs)
     if (rc == SP_EAGAIN && dgram_error(p) != 0) {
         return sp_fail(&hs->cause, dgram_error(p), "no answer");
     }
+    if (rc == SP_ECLOSED) {
+        conn_reason(p, -1);
+        return sp_fail(&hs->cause, -ECONNREFUSED, "the peer does not take the connection");
+    }
     return rc == SP_EAGAIN ? rc : sp_fail(&hs->cause, rc, "connect");
 }
 
@@ -508,7 +473,7 @@ static void conn_refuse(struct sp_dgram_pipe *p, uint16_t reason)
                           .extended = (p->peer->features & DGRAM_EXTENDED) != 0};
 
     memcpy(d.uuid, p->ep->uuid, sizeof(d.uuid));
-    sp__dgram_say(p->ep, dgram_fd(p), conn_to(p), &d);
+    (void)sp__dgram_say(p->ep, dgram_fd(p), dgram_to(p), &d);
 }
 
 static void conn_disc(struct sp_dgram_pipe *p, int state)
@@ -519,7 +484,10 @@ static void conn_disc(struct sp_dgram_pipe *p, int state)
     if (reason >= 0 && state != DGRAM_UP && p->peer != NULL) {
         conn_refuse(p, (uint16_t)reason);
     } else if (reason >= 0 && state != DGRAM_NEW) {
-        sp__dgram_greet(p, SP__DGRAM_DISC, (uint16_t)reason);
+        (void)sp__dgram_greet(p, SP__DGRAM_DISC, (uint16_t)reason);
+    }
+    if (dgram_pairs(p->ep)) {
+        (void)shutdown(p->fd, SHUT_RDWR); // The end comes behind all that was sent.
     }
 }
 
@@ -562,13 +530,11 @@ void sp_dgram_pipe_fini(void *pipe)
         }
     }
     sp__dgram_trim(p->ep, &p->rx_large);
-    if (p->fd >= 0) {
-        if (p->ep->kind->closed != NULL) {
-            p->ep->kind->closed(p->ep, p->fd);
-        }
-        (void)close(p->fd);
+    if (p->fd >= 0 && p->ep->kind->closed != NULL) {
+        p->ep->kind->closed(p->ep, p->fd);
     }
-    free(p->peer);
+    conn_close_fds(p->fd, p->far);
+    sp__dgram_peer_free(p->peer);
     (void)pthread_mutex_destroy(&p->lock);
     p->host = NULL;
 }

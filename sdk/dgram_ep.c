@@ -11,11 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EP_ROUNDS 8                               // bursts of one turn
-#define EP_QUEUE_MAX 4096                         // messages that a pipe of a shared fd has waiting
-#define EP_QUEUE_BYTES ((size_t)4 << 20)          // … and bytes
-#define EP_COOKIE_SLOT (16 * INT64_C(1000000000)) // ns; a cookie is good for one to two of them
-#define EP_DYING_MAX 64                           // evicted pipes that are not closed yet
+#define EP_ROUNDS 8                      // bursts of one turn
+#define EP_QUEUE_MAX 4096                // messages that a pipe of a shared fd has waiting
+#define EP_QUEUE_BYTES ((size_t)4 << 20) // … and bytes
 
 /* ------------------------------------------------------------------ Life */
 
@@ -30,6 +28,7 @@ int sp_dgram_init(struct sp_dgram_ep *e, const sp_host *host, sp_ep_ref *ref,
     e->host = host;
     e->ref = ref;
     e->kind = kind;
+    e->payload_max = kind->payload_max;
     e->fd = -1;
     for (size_t i = 0; i < 2; i++) {
         uint64_t r = ep_random(host);
@@ -75,6 +74,15 @@ int sp_dgram_listen(void *ep, sp_bound *bound, sp_cause *cause)
     rc = ep_timer(e, sp_option_load(&e->refresh));
     if (rc == SP_OK) {
         rc = e->host->ep_watch(e->ref, e->fd);
+        if (rc < 0) {
+            (void)sp_fail(cause, rc, "watch");
+        }
+    }
+    if (rc == SP_OK) {
+        rc = sp__dgram_meet(e, cause);
+        if (rc < 0) {
+            e->host->ep_unwatch(e->ref, e->fd);
+        }
     }
     if (rc < 0) {
         if (e->kind->closed != NULL) {
@@ -82,9 +90,8 @@ int sp_dgram_listen(void *ep, sp_bound *bound, sp_cause *cause)
         }
         (void)close(e->fd);
         e->fd = -1;
-        return sp_fail(cause, rc, "watch");
     }
-    return SP_OK;
+    return rc;
 }
 
 /// The address is free from now on. Output of pipes that are closed may still be using the fd: then
@@ -118,9 +125,10 @@ static void ep_forget_waiting(struct sp_dgram_ep *e)
                               .extended = (peer->features & DGRAM_EXTENDED) != 0};
 
         next = peer->wait;
-        sp__dgram_say(e, e->fd, &peer->addr, &d);
+        (void)sp__dgram_say(e, peer->fd >= 0 ? peer->fd : e->fd, peer->fd >= 0 ? NULL : &peer->addr,
+                            &d);
         sp__dgram_peer_remove(e, peer);
-        free(peer);
+        sp__dgram_peer_free(peer);
     }
     e->waiting = NULL;
 }
@@ -129,10 +137,11 @@ void sp_dgram_ep_close(void *ep)
 {
     struct sp_dgram_ep *e = ep;
 
+    sp__dgram_part(e);
     (void)pthread_mutex_lock(&e->lock);
     e->closed = true;
     ep_forget_waiting(e);
-    if (e->pipes == 0) {
+    if (e->pipes == 0 || dgram_pairs(e)) {
         ep_release(e);
     }
     (void)pthread_mutex_unlock(&e->lock);
@@ -168,139 +177,6 @@ void sp__dgram_want(struct sp_dgram_ep *e, int what)
     if ((before & what) == 0) {
         e->host->ep_ready(e->ref);
     }
-}
-
-/* ------------------------------------------------------------------ Strangers */
-
-/// Whether the cookie is one that this address was sent not long ago.
-static bool ep_knows_cookie(const struct sp_dgram_ep *e, const struct dgram_in *in)
-{
-    int64_t slot = in->now / EP_COOKIE_SLOT;
-
-    return in->d.cookie != 0 &&
-           (in->d.cookie == sp__dgram_cookie(e, in->from, in->d.uuid, slot) ||
-            in->d.cookie == sp__dgram_cookie(e, in->from, in->d.uuid, slot - 1));
-}
-
-/// Tells a stranger to ask again with a cookie; keeps nothing.
-static void ep_challenge(struct sp_dgram_ep *e, const struct dgram_in *in)
-{
-    struct sp__dgram d = {
-        .op = SP__DGRAM_CACK,
-        .extended = true,
-        .features = SP__DGRAM_CHALLENGE,
-        .token = in->d.token,
-        .cookie = sp__dgram_cookie(e, in->from, in->d.uuid, in->now / EP_COOKIE_SLOT)};
-
-    memcpy(d.uuid, e->uuid, sizeof(d.uuid));
-    sp_counter_add(&e->counts.challenged, 1);
-    sp__dgram_say(e, e->fd, in->from, &d);
-}
-
-/// Makes place for one more plain peer, which anybody may claim to be.
-static bool ep_place_for_plain(struct sp_dgram_ep *e, int64_t max)
-{
-    struct sp_dgram_peer *idlest;
-    int64_t part = max / 4 > 0 ? max / 4 : 1;
-
-    if (e->plain < part && e->peers < max) {
-        return true;
-    }
-    idlest = e->pipes < max + EP_DYING_MAX ? sp__dgram_idlest(e) : NULL;
-    if (idlest == NULL) {
-        return false;
-    }
-    sp_counter_add(&e->counts.evicted, 1);
-    sp__dgram_fail(idlest->pipe, SP_ECANCELED, SP__DGRAM_NOBUF);
-    sp__dgram_peer_remove(e, idlest);
-    return true;
-}
-
-static bool ep_has_place(struct sp_dgram_ep *e, const struct dgram_in *in)
-{
-    int64_t max = sp_option_load(&e->max_peers);
-
-    return in->d.extended ? e->peers < max : ep_place_for_plain(e, max);
-}
-
-/// Takes a new peer down, to be accepted.
-static void ep_welcome(struct sp_dgram_ep *e, const struct dgram_in *in)
-{
-    struct sp_dgram_peer *peer = calloc(1, sizeof(*peer));
-
-    if (peer == NULL) {
-        return; // It asks again.
-    }
-    peer->addr = *in->from;
-    peer->type = in->d.type;
-    peer->refresh = in->d.p1;
-    peer->token = in->d.token;
-    peer->send_max = in->d.extended ? in->d.payload_max : in->d.p0;
-    peer->features = in->d.extended
-                         ? (uint8_t)((in->d.features & (SP__DGRAM_PACKS | SP__DGRAM_CRCS)) |
-                                     DGRAM_EXTENDED)
-                         : 0;
-    memcpy(peer->uuid, in->d.uuid, sizeof(peer->uuid));
-    if (sp__dgram_peer_add(e, peer) < 0) {
-        free(peer);
-        return;
-    }
-    if (e->waiting == NULL) {
-        e->waiting = peer;
-    } else {
-        e->waiting_last->wait = peer;
-    }
-    e->waiting_last = peer;
-    e->host->ep_ready(e->ref);
-}
-
-/// CREQ of somebody who is not known: state only for who showed that the address is its own, and
-/// for a part of the plain ones, which cannot.
-static void ep_stranger(struct sp_dgram_ep *e, const struct dgram_in *in)
-{
-    uint16_t no = SP__DGRAM_CLOSED;
-
-    if (in->d.p1 == 0 || (!in->d.extended && (e->kind->flags & SP_DGRAM_PLAIN) == 0)) {
-        no = SP__DGRAM_NEGOTIATION;
-    } else if (e->closed) {
-        no = SP__DGRAM_REFUSED;
-    } else if (in->d.extended && !ep_knows_cookie(e, in)) {
-        ep_challenge(e, in);
-        return;
-    } else if (!ep_has_place(e, in)) {
-        no = SP__DGRAM_NOBUF;
-    }
-    if (no != SP__DGRAM_CLOSED) {
-        sp_counter_add(&e->counts.turned_away, 1);
-        sp__dgram_refuse(e, in, no);
-        return;
-    }
-    ep_welcome(e, in);
-}
-
-/// CREQ of a known address: a sign of life, or another one who has that address now.
-static void ep_creq(struct sp_dgram_ep *e, struct sp_dgram_peer *peer, const struct dgram_in *in)
-{
-    bool extended = (peer->features & DGRAM_EXTENDED) != 0;
-
-    if (extended == in->d.extended && memcmp(peer->uuid, in->d.uuid, sizeof(peer->uuid)) == 0) {
-        if (peer->pipe != NULL && dgram_state(peer->pipe) == DGRAM_UP) {
-            dgram_heard(peer->pipe, in->now);
-            sp__dgram_greet(peer->pipe, SP__DGRAM_CACK, 0);
-        }
-        return; // Else the answer follows.
-    }
-    if (!in->d.extended || peer->pipe == NULL) {
-        sp_counter_add(&e->counts.nomatch, 1);
-        return;
-    }
-    if (in->d.p1 == 0 || !ep_knows_cookie(e, in)) {
-        ep_stranger(e, in);
-        return;
-    }
-    sp__dgram_fail(peer->pipe, -ECONNRESET, -1);
-    sp__dgram_peer_remove(e, peer);
-    ep_stranger(e, in);
 }
 
 /* ------------------------------------------------------------------ A listener's datagrams */
@@ -339,7 +215,7 @@ static void ep_data(struct ep_burst *b, struct sp_dgram_pipe *p, struct dgram_in
         ep_tell(b, p);
         return;
     }
-    sp__dgram_messages(b->e, in, &msgs);
+    (void)sp__dgram_messages(b->e, in, &msgs);
     (void)pthread_mutex_lock(&p->lock);
     p->queue_bytes += bytes;
     sp_batch_join(&p->queue, &msgs);
@@ -389,19 +265,21 @@ static void ep_take(void *arg, struct dgram_in *in)
     struct sp_dgram_peer *peer = sp__dgram_find(e, in->from);
     struct sp_dgram_pipe *p = peer != NULL ? peer->pipe : NULL;
 
-    if (in->fault == SP__DGRAM_MALFORMED) {
+    if (dgram_pairs(e)) {
+        sp__dgram_pair(e, in);
+    } else if (in->fault == SP__DGRAM_MALFORMED) {
         sp_counter_add(&e->counts.malformed, 1);
     } else if (in->d.op == SP__DGRAM_CREQ) {
         if (peer != NULL) {
-            ep_creq(e, peer, in);
+            sp__dgram_creq(e, peer, in);
         } else {
-            ep_stranger(e, in);
+            sp__dgram_stranger(e, in);
         }
     } else if (in->d.op == SP__DGRAM_MESH) {
         sp__dgram_refuse(e, in, SP__DGRAM_PROTOCOL);
     } else if (ep_withdrawn(e, peer, in)) {
         return;
-    } else if (p == NULL || dgram_state(p) != DGRAM_UP || (ep_is_data(in) && p->fd >= 0)) {
+    } else if (p == NULL || dgram_state(p) != DGRAM_UP) {
         sp_counter_add(&e->counts.nomatch, 1);
     } else if (!ep_is_data(in)) {
         sp__dgram_news(p, in);
@@ -440,13 +318,29 @@ static void ep_read(struct sp_dgram_ep *e)
 
 /* ------------------------------------------------------------------ Readiness and time */
 
+/// How long a dialer waits that found no room at a listener: up to 1, 2, 4 … ms, so that many do
+/// not come at once.
+static int64_t ep_soon(struct sp_dgram_ep *e, int64_t most)
+{
+    int64_t ms = INT64_C(2) << e->tries;
+
+    e->tries += e->tries < 16;
+    ms = ms < most ? ms : most;
+    return 1 + (int64_t)(e->host->random() % (uint64_t)ms);
+}
+
 void sp_dgram_on_ready(void *ep, unsigned ready)
 {
     struct sp_dgram_ep *e = ep;
     // Acquire: pairs with sp__dgram_want.
     int wanted = __atomic_exchange_n(&e->wanted, 0, __ATOMIC_ACQUIRE);
 
-    if ((wanted & DGRAM_WANT_RETRY) != 0) {
+    if ((wanted & DGRAM_WANT_ASK) != 0) {
+        int64_t ms = ep_soon(e, sp_option_load(&e->conn_retry));
+
+        e->due = e->host->now() + ms * DGRAM_MS;
+        ep_arm(e, ms);
+    } else if ((wanted & DGRAM_WANT_RETRY) != 0) {
         ep_arm(e, DGRAM_RETRY_MS);
     } else if ((wanted & DGRAM_WANT_HOLD) != 0) {
         ep_arm(e, DGRAM_HOLD_MS);
@@ -479,7 +373,8 @@ static void ep_tick_silence(struct sp_dgram_pipe *p, int64_t now)
 {
     int64_t heard = __atomic_load_n(&p->heard, __ATOMIC_RELAXED);
 
-    if (dgram_state(p) == DGRAM_UP && now - heard > (int64_t)p->expire_ms * DGRAM_MS) {
+    if (dgram_state(p) == DGRAM_UP && !dgram_pairs(p->ep) &&
+        now - heard > (int64_t)p->expire_ms * DGRAM_MS) {
         sp_counter_add(&p->ep->counts.inactive, 1);
         sp__dgram_fail(p, SP_ETIMEDOUT, SP__DGRAM_INACTIVE);
     }
@@ -492,13 +387,17 @@ static int64_t ep_tick_dialer(struct sp_dgram_ep *e, struct sp_dgram_pipe *p, in
 
     if (dgram_state(p) == DGRAM_UP) {
         ep_tick_silence(p, now);
-        sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+        if (!dgram_pairs(e)) {
+            (void)sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+        }
         return p->refresh_ms;
     }
     if (now - p->since > sp_option_load(&e->conn_expire) * DGRAM_MS) {
         sp__dgram_fail(p, SP_ETIMEDOUT, -1);
+    } else if (dgram_state(p) == DGRAM_ASKING && dgram_pairs(e)) {
+        p->host->pipe_ready(p->ref, SP_READY_IN); // It asks, if it has not yet.
     } else if (dgram_state(p) == DGRAM_ASKING) {
-        sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
+        (void)sp__dgram_greet(p, SP__DGRAM_CREQ, 0);
     }
     return retry;
 }
@@ -511,7 +410,10 @@ void sp_dgram_on_timer(void *ep, void *cookie)
     int64_t next = sp_option_load(&e->refresh);
     bool often = false;
 
-    (void)cookie;
+    if (cookie != ep) {
+        sp__dgram_meet_due(e);
+        return;
+    }
     (void)pthread_mutex_lock(&e->lock);
     if (e->pipe != NULL) {
         often = ep_tick_often(e->pipe);
@@ -541,5 +443,6 @@ void sp_dgram_on_timer(void *ep, void *cookie)
 /// A dialer begins an attempt.
 int sp__dgram_ep_begin(struct sp_dgram_ep *e)
 {
+    e->tries = 0;
     return ep_timer(e, sp_option_load(&e->conn_retry));
 }

@@ -3,8 +3,8 @@
 /// is there, there are more held than "order-window", or the time is over. A pipe's input.
 #include "dgram_parts.h"
 
-#define GAPS                                                                                       \
-    (sizeof(((struct sp_dgram_pipe *)0)->gaps) / sizeof(((struct sp_dgram_pipe *)0)->gaps[0]))
+#define SEEN_BITS 64U
+#define SEEN (8 * sizeof(((struct sp_dgram_pipe *)0)->seen)) // numbers that are remembered
 
 /// How far `a` is behind `b`; numbers wrap.
 static int32_t order_diff(uint32_t a, uint32_t b)
@@ -14,7 +14,7 @@ static int32_t order_diff(uint32_t a, uint32_t b)
 
 static bool order_plain(const struct sp_dgram_pipe *p)
 {
-    return (p->features & DGRAM_EXTENDED) == 0 || (p->ep->kind->flags & SP_DGRAM_RELIABLE) != 0;
+    return (p->features & DGRAM_EXTENDED) == 0 || dgram_pairs(p->ep);
 }
 
 static void order_holding(struct sp_dgram_pipe *p, int64_t now)
@@ -31,15 +31,33 @@ static void order_holding(struct sp_dgram_pipe *p, int64_t now)
     }
 }
 
+static uint64_t *order_word(struct sp_dgram_pipe *p, uint32_t number)
+{
+    return &p->seen[number % SEEN / SEEN_BITS];
+}
+
+static uint64_t order_bit(uint32_t number)
+{
+    return UINT64_C(1) << number % SEEN_BITS;
+}
+
+/// The next one is there.
+static void order_next(struct sp_dgram_pipe *p, sp_msg *m)
+{
+    *order_word(p, p->rx_next) |= order_bit(p->rx_next);
+    p->rx_next++;
+    sp_batch_push(&p->ready, m);
+}
+
 /// Gives up the messages from the next one to `to`: they count as lost.
 static void order_give_up(struct sp_dgram_pipe *p, uint32_t to)
 {
-    for (size_t i = GAPS - 1; i > 0; i--) {
-        p->gaps[i] = p->gaps[i - 1];
+    uint32_t n = to - p->rx_next;
+
+    for (uint32_t i = 1; i <= n && i <= SEEN; i++) {
+        *order_word(p, to - i) &= ~order_bit(to - i);
     }
-    p->gaps[0].from = p->rx_next;
-    p->gaps[0].to = to;
-    sp_counter_add(&p->ep->counts.gaps, to - p->rx_next);
+    sp_counter_add(&p->ep->counts.gaps, n);
     p->rx_next = to;
 }
 
@@ -47,21 +65,21 @@ static void order_give_up(struct sp_dgram_pipe *p, uint32_t to)
 static void order_follow(struct sp_dgram_pipe *p)
 {
     while (p->held.head != NULL && dgram_number(p->held.head) == p->rx_next) {
-        sp_batch_push(&p->ready, sp_batch_pop(&p->held));
-        p->rx_next++;
+        order_next(p, sp_batch_pop(&p->held));
     }
 }
 
-/// Behind the time: too late, or a second time?
+/// Behind the time: too late, or a second time? Of what is long past nobody knows: late.
 static void order_drop(struct sp_dgram_pipe *p, sp_msg *m)
 {
     uint32_t number = dgram_number(m);
-    uint64_t *what = &p->ep->counts.duplicates;
+    uint64_t *what = &p->ep->counts.late;
 
-    for (size_t i = 0; i < GAPS; i++) {
-        if (number - p->gaps[i].from < p->gaps[i].to - p->gaps[i].from) {
-            what = &p->ep->counts.late;
-        }
+    if (p->rx_next - number <= SEEN) {
+        uint64_t *word = order_word(p, number);
+
+        what = (*word & order_bit(number)) != 0 ? &p->ep->counts.duplicates : what;
+        *word |= order_bit(number);
     }
     sp_counter_add(what, 1);
     p->host->msg_release(m);
@@ -105,8 +123,7 @@ static void order_one(struct sp_dgram_pipe *p, sp_msg *m, int64_t window)
     }
     if (ahead == 0) {
         sp_counter_add(&p->ep->counts.reordered, p->held.head != NULL);
-        sp_batch_push(&p->ready, m);
-        p->rx_next++;
+        order_next(p, m);
         order_follow(p);
         return;
     }

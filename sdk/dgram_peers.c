@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TABLE_MIN 16
 
@@ -115,6 +116,14 @@ void sp__dgram_peer_remove(struct sp_dgram_ep *e, struct sp_dgram_peer *peer)
     *at = peer->next;
     e->peers--;
     e->plain -= (peer->features & DGRAM_EXTENDED) == 0;
+}
+
+void sp__dgram_peer_free(struct sp_dgram_peer *peer)
+{
+    if (peer != NULL && peer->fd >= 0) {
+        (void)close(peer->fd);
+    }
+    free(peer);
 }
 
 struct sp_dgram_peer *sp__dgram_idlest(const struct sp_dgram_ep *e)

@@ -3,9 +3,12 @@
 /// the rest in a buffer that becomes the message. Input of a pipe, or the listener's actor.
 #include "dgram_parts.h"
 
+#include <sp/sdk/crc32c.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RX_COPIED 16384 // a payload up to this size gets a message of its own
 #define RX_SLOTS_MIN 2  // one more than came: to see that there is nothing more in the same call
@@ -38,11 +41,11 @@ struct rx_burst {
 /// All of a datagram: what the largest payload, our head and the transport's front need.
 static size_t rx_size(const struct sp_dgram_ep *e)
 {
-    size_t size = (size_t)e->kind->payload_max + 256;
+    size_t size = (size_t)e->payload_max + 256;
 
     // What comes over IP is no longer than that: a little more would take a buffer of four times
     // the size.
-    return e->kind->payload_max <= UINT16_MAX && size > UINT16_MAX + 1 ? UINT16_MAX + 1 : size;
+    return e->payload_max <= UINT16_MAX && size > UINT16_MAX + 1 ? UINT16_MAX + 1 : size;
 }
 
 static void rx_slot(const struct sp_dgram_ep *e, struct rx_burst *b, int i)
@@ -70,12 +73,23 @@ static void rx_slot(const struct sp_dgram_ep *e, struct rx_burst *b, int i)
     }
 }
 
+/// Of the sender's front, the last of what is stripped.
+static uint32_t rx_front_crc(const struct sp_dgram_ep *e, const unsigned char *data,
+                             size_t stripped)
+{
+    size_t front = e->kind->front < stripped ? e->kind->front : stripped;
+
+    return dgram_crc(e) ? sp_crc32c(0, data + stripped - front, front) : 0;
+}
+
 /// Strips what is the transport's, and reads the rest. False: it is not for us.
 static bool rx_parse(struct sp_dgram_ep *e, struct dgram_in *out, struct sp_dgram_addr *from,
                      struct msghdr *h, const unsigned char *data, size_t len)
 {
-    struct sp_dgram_in in = {.from = from, .data = data, .len = len, .control = h};
+    struct sp_dgram_in in = {
+        .from = from, .data = data, .len = len, .control = h, .who = {-1, -1, -1}, .file = -1};
     ssize_t front = e->kind->strip != NULL ? e->kind->strip(e, &in) : 0;
+    uint32_t crc;
 
     sp_counter_add(&e->counts.rx_datagrams, 1);
     out->from = from;
@@ -83,10 +97,37 @@ static bool rx_parse(struct sp_dgram_ep *e, struct dgram_in *out, struct sp_dgra
         sp_counter_add(&e->counts.nomatch, 1);
         return false;
     }
+    crc = rx_front_crc(e, data, (size_t)front);
     out->fault = e->kind->received != NULL && e->kind->received(e, &in) < 0
                      ? SP__DGRAM_MALFORMED
-                     : sp__dgram_read(data + front, len - (size_t)front, dgram_crc(e), &out->d);
+                     : sp__dgram_read(data + front, len - (size_t)front, dgram_crc(e) ? &crc : NULL,
+                                      &out->d);
+    out->who = in.who;
+    out->file = in.file;
     return true;
+}
+
+static void rx_close_file(struct dgram_in *in)
+{
+    if (in->file >= 0) {
+        (void)close(in->file);
+        in->file = -1;
+    }
+}
+
+/// One that is not here whole. Where nothing may be lost it is the end of the connection.
+static void rx_cut(struct sp_dgram_ep *e, struct rx_burst *b, int i, struct dgram_in *in,
+                   const struct dgram_taker *to)
+{
+    struct msghdr *h = &b->h[i].msg_hdr;
+
+    sp_counter_add(h->msg_iovlen == 1 ? &e->counts.nobuf : &e->counts.malformed, 1);
+    if (rx_parse(e, in, &b->from[i], h, b->iov[2 * i].iov_base, DGRAM_SMALL) && dgram_pairs(e) &&
+        in->d.op == SP__DGRAM_XDATA) {
+        in->fault = SP__DGRAM_CUT;
+        to->take(to->arg, in);
+    }
+    rx_close_file(in);
 }
 
 /// One of a burst: in one piece, then to who wants it.
@@ -97,20 +138,22 @@ static void rx_take(struct sp_dgram_ep *e, struct rx_burst *b, int i, struct dgr
     const unsigned char *data = b->iov[2 * i].iov_base;
     size_t len = b->h[i].msg_len;
 
+    in->large = NULL;
+    in->file = -1;
+    b->from[i].len = (uint16_t)h->msg_namelen;
     if ((h->msg_flags & MSG_TRUNC) != 0) {
-        sp_counter_add(h->msg_iovlen == 1 ? &e->counts.nobuf : &e->counts.malformed, 1);
+        rx_cut(e, b, i, in, to);
         return;
     }
-    in->large = NULL;
     if (len > DGRAM_SMALL) {
         memcpy(b->large[i]->data, data, DGRAM_SMALL);
         data = b->large[i]->data;
         in->large = &b->large[i];
     }
-    b->from[i].len = (uint16_t)h->msg_namelen;
     if (rx_parse(e, in, &b->from[i], h, data, len)) {
         to->take(to->arg, in);
     }
+    rx_close_file(in);
 }
 
 static int rx_slots(uint32_t *slots)
@@ -131,11 +174,13 @@ static void rx_learn(uint32_t *slots, int got)
     }
 }
 
-/// What a connected socket was told of a datagram on its way: that one is lost, and no more.
+/// What a connected socket was told of a datagram on its way: that one is lost, and no more. Or the
+/// other one of a pair left some unread (ECONNRESET): what it sent is still to be read.
 static bool rx_passes(int err)
 {
     switch (err) {
     case EINTR:
+    case ECONNRESET:
     case EMSGSIZE: // The path takes smaller packets than it did.
     case ENETDOWN:
     case ENETUNREACH:
@@ -165,9 +210,15 @@ static int rx_call(int fd, struct rx_burst *b, int n)
     int got;
 
     do {
-        got = recvmmsg(fd, b->h, (unsigned)n, MSG_DONTWAIT, NULL);
+        got = recvmmsg(fd, b->h, (unsigned)n, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
     } while (got < 0 && rx_passes(errno));
     return got;
+}
+
+/// Where a datagram without a byte is the end: the kit sends none.
+static bool rx_is_pair(const struct sp_dgram_ep *e, int fd)
+{
+    return dgram_pairs(e) && fd != e->fd;
 }
 
 int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***large, bool *full,
@@ -196,6 +247,9 @@ int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***la
     }
     in.now = e->host->now();
     for (int i = 0; i < got; i++) {
+        if (b.h[i].msg_len == 0 && rx_is_pair(e, fd)) {
+            return SP_ECLOSED;
+        }
         rx_take(e, &b, i, &in, to);
     }
     *full = got == n;
@@ -206,7 +260,7 @@ int sp__dgram_burst(struct sp_dgram_ep *e, int fd, uint32_t *slots, sp_msg ***la
 int sp__dgram_read_one(struct sp_dgram_ep *e, int fd, struct sp_dgram_addr *from,
                        struct dgram_in *in)
 {
-    unsigned char control[DGRAM_CONTROL];
+    _Alignas(struct cmsghdr) unsigned char control[DGRAM_CONTROL];
     unsigned char *scratch = e->host->scratch();
     struct iovec iov = {scratch, 65536};
     struct msghdr h = {.msg_name = &from->at,
@@ -222,17 +276,22 @@ int sp__dgram_read_one(struct sp_dgram_ep *e, int fd, struct sp_dgram_addr *from
     }
     memset(from, 0, sizeof(*from));
     do {
-        n = recvmsg(fd, &h, MSG_DONTWAIT);
+        n = recvmsg(fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (n < 0 && rx_passes(errno));
     if (n < 0) {
         return rx_error(errno);
     }
+    if (n == 0 && rx_is_pair(e, fd)) {
+        return SP_ECLOSED;
+    }
     from->len = (uint16_t)h.msg_namelen;
     in->large = NULL;
+    in->file = -1;
     in->now = e->host->now();
     if (!rx_parse(e, in, from, &h, scratch, (size_t)n)) {
         in->fault = SP__DGRAM_MALFORMED; // Counted once more: none of these should be here.
     }
+    rx_close_file(in); // Nobody sends one so early.
     return SP_OK;
 }
 
@@ -244,7 +303,8 @@ static sp_msg *rx_message(const struct sp_dgram_ep *e, struct dgram_in *in,
 {
     sp_msg *m;
 
-    if (len > RX_COPIED && in->large != NULL) {
+    // A message that takes the buffer keeps all of it.
+    if (len > RX_COPIED && len >= rx_size(e) / 4 && in->large != NULL) {
         m = *in->large;
         *in->large = NULL;
         m->data += data - m->data;
@@ -258,12 +318,13 @@ static sp_msg *rx_message(const struct sp_dgram_ep *e, struct dgram_in *in,
     return m;
 }
 
-void sp__dgram_messages(struct sp_dgram_ep *e, struct dgram_in *in, sp_batch *to)
+bool sp__dgram_messages(struct sp_dgram_ep *e, struct dgram_in *in, sp_batch *to)
 {
     const unsigned char *at = in->d.payload;
     const unsigned char *end = at + in->d.payload_len;
     const unsigned char *msg = at;
     size_t len = in->d.payload_len;
+    bool all = true;
 
     if (in->d.count > 1) {
         sp_counter_add(&e->counts.rx_packed, in->d.count);
@@ -272,11 +333,12 @@ void sp__dgram_messages(struct sp_dgram_ep *e, struct dgram_in *in, sp_batch *to
         sp_msg *m;
 
         if (in->d.count > 1 && !sp__dgram_unpack(&at, end, &msg, &len)) {
-            return; // Not after sp__dgram_read.
+            return false; // Not after sp__dgram_read.
         }
         m = in->d.count > 1 ? e->host->msg_new(len) : rx_message(e, in, msg, len);
         if (m == NULL) {
             sp_counter_add(&e->counts.nobuf, 1);
+            all = false;
             continue;
         }
         if (in->d.count > 1 && len > 0) {
@@ -285,6 +347,7 @@ void sp__dgram_messages(struct sp_dgram_ep *e, struct dgram_in *in, sp_batch *to
         dgram_set_number(m, in->d.number + i);
         sp_batch_push(to, m);
     }
+    return all;
 }
 
 /* ------------------------------------------------------------------ Harvest */
@@ -306,7 +369,16 @@ static void rx_own_take(void *arg, struct dgram_in *in)
         sp__dgram_news(p, in);
     } else if (sp__dgram_data_fits(p, in)) {
         dgram_heard(p, in->now);
-        sp__dgram_messages(p->ep, in, &own->msgs);
+        if (in->d.file) {
+            sp_msg *m = sp__dgram_take_file(p, in);
+
+            if (m != NULL) {
+                dgram_set_number(m, in->d.number);
+                sp_batch_push(&own->msgs, m);
+            }
+        } else if (!sp__dgram_messages(p->ep, in, &own->msgs) && dgram_pairs(p->ep)) {
+            sp__dgram_fail(p, SP_ENOMEM, SP__DGRAM_NOBUF);
+        }
     }
 }
 
@@ -318,8 +390,8 @@ static bool rx_own(struct sp_dgram_pipe *p, int *err)
     bool full = false;
     int rc = sp__dgram_burst(p->ep, p->fd, &p->rx_slots, &p->rx_large, &full, &taker);
 
-    if (rc < 0 && rc != SP_EAGAIN) {
-        *err = rc;
+    if (rc < 0 && rc != SP_EAGAIN && dgram_error(p) == 0) {
+        *err = rc; // Else the peer said why.
     }
     if (own.msgs.n > 0) {
         sp__dgram_order(p, &own.msgs, p->host->now());

@@ -35,7 +35,7 @@ static size_t tx_len(const sp_msg *m)
 
 static bool tx_fits(const struct sp_dgram_pipe *p, const sp_msg *m)
 {
-    return tx_len(m) <= p->send_max;
+    return tx_len(m) <= p->send_max && !dgram_in_file(p, tx_len(m));
 }
 
 /// How many messages from `m` on go into one datagram, and their bytes there.
@@ -100,7 +100,8 @@ static void tx_end(struct tx_burst *b, struct tx_one *one)
     const struct msghdr *h = &b->h[b->n].msg_hdr;
 
     if (dgram_crc(e)) {
-        uint32_t crc = sp__dgram_xcrc(one->head + e->kind->front);
+        uint32_t crc = sp__dgram_xcrc(sp_crc32c(0, one->head, e->kind->front),
+                                      one->head + e->kind->front);
 
         for (size_t i = 1; i < h->msg_iovlen; i++) {
             crc = sp_crc32c(crc, h->msg_iov[i].iov_base, h->msg_iov[i].iov_len);
@@ -199,10 +200,8 @@ static int tx_full(struct sp_dgram_pipe *p, bool untold)
 }
 
 /// The first datagram was not taken. SP_OK: it goes on with the next.
-static int tx_refused(struct tx_burst *b, sp_batch *out, int err)
+static int tx_refused(struct sp_dgram_pipe *p, sp_batch *out, uint32_t count, int err)
 {
-    struct sp_dgram_pipe *p = b->p;
-
     switch (err) {
     case EINTR:
         return SP_OK;
@@ -212,8 +211,10 @@ static int tx_refused(struct tx_burst *b, sp_batch *out, int err)
     case ENOMEM:
         return tx_full(p, true);
     case EMSGSIZE:
-        sp_counter_add(&p->ep->counts.toobig, b->one[0].count);
+        sp_counter_add(&p->ep->counts.toobig, count);
         break;
+    case ETOOMANYREFS: // Descriptors on their way.
+        return tx_full(p, true);
     case EPERM:
     case EACCES:
     case ENETDOWN:
@@ -225,8 +226,28 @@ static int tx_refused(struct tx_burst *b, sp_batch *out, int err)
     default:
         return -err;
     }
-    p->tx_next = b->one[0].number + b->one[0].count;
-    tx_drop(p, out, b->one[0].count);
+    p->tx_next += count;
+    tx_drop(p, out, count);
+    return SP_OK;
+}
+
+/// The message in front, in a file or not at all: it came between this connection and the others.
+static int tx_apart(struct sp_dgram_pipe *p, sp_batch *out)
+{
+    size_t len = tx_len(out->head);
+    int rc;
+
+    if (!dgram_in_file(p, len) || len > p->file_send_max) {
+        sp_counter_add(&p->ep->counts.toobig, 1);
+        tx_drop(p, out, 1);
+        return SP_OK;
+    }
+    rc = sp__dgram_send_file(p, out->head);
+    if (rc < 0) {
+        return tx_refused(p, out, 1, -rc);
+    }
+    p->tx_next++;
+    tx_drop(p, out, 1);
     return SP_OK;
 }
 
@@ -246,16 +267,15 @@ int sp_dgram_submit(void *pipe, sp_batch *out)
         b.scratch = p->host->scratch();
         b.left = b.scratch != NULL ? 65536 : 0;
         tx_lay_out(&b, out);
-        if (b.n == 0) { // It came between this connection and the others.
-            sp_counter_add(&p->ep->counts.toobig, 1);
-            tx_drop(p, out, 1);
+        if (b.n == 0) {
+            rc = tx_apart(p, out);
             continue;
         }
         n = sendmmsg(dgram_fd(p), b.h, (unsigned)b.n, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n > 0) {
             tx_written(&b, out, n);
         } else {
-            rc = tx_refused(&b, out, errno);
+            rc = tx_refused(p, out, b.one[0].count, errno);
         }
     }
     return rc;

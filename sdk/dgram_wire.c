@@ -48,9 +48,9 @@ static uint64_t get64(const unsigned char *p)
 
 /* ------------------------------------------------------------------ Sums */
 
-uint32_t sp__dgram_xcrc(const unsigned char *head)
+uint32_t sp__dgram_xcrc(uint32_t front, const unsigned char *head)
 {
-    return sp_crc32c(0, head, XCRC_AT);
+    return sp_crc32c(front, head, XCRC_AT);
 }
 
 void sp__dgram_put_crc(unsigned char *head, uint32_t crc)
@@ -117,7 +117,7 @@ void sp__dgram_head(unsigned char *out, uint8_t op, uint16_t type, uint16_t p0, 
     put16(out + 6, p1);
 }
 
-void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, bool crc)
+void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, const uint32_t *crc)
 {
     memset(out, 0, SP__DGRAM_GREETING);
     sp__dgram_head(out, d->op, d->type, d->p0, d->p1);
@@ -125,11 +125,12 @@ void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, bool crc)
     put16(out + 12, SP__DGRAM_GREETING - SP__DGRAM_HEAD);
     put16(out + 14, d->features);
     put32(out + 16, d->payload_max);
+    put32(out + 20, d->file_max);
     memcpy(out + 24, d->uuid, sizeof(d->uuid));
     put64(out + 40, d->token);
     put64(out + 48, d->cookie);
-    if (crc) {
-        put32(out + CRC_AT, sp_crc32c(0, out, SP__DGRAM_GREETING));
+    if (crc != NULL) {
+        put32(out + CRC_AT, sp_crc32c(*crc, out, SP__DGRAM_GREETING));
     }
 }
 
@@ -202,57 +203,60 @@ static bool pack_valid(const struct sp__dgram *d)
     return at != NULL && n == d->count;
 }
 
-static enum sp__dgram_fault read_xdata(const unsigned char *d, size_t len, bool crc,
+static enum sp__dgram_fault read_xdata(const unsigned char *d, size_t len, const uint32_t *crc,
                                        struct sp__dgram *out)
 {
-    if (len < SP__DGRAM_XHEAD || out->p1 == 0) {
+    if (len < SP__DGRAM_XHEAD) {
         return SP__DGRAM_MALFORMED;
     }
     out->number = get32(d + 8);
-    out->count = out->p1;
+    out->file = out->p1 == 0;
+    out->count = out->file ? 1 : out->p1;
     out->payload = d + SP__DGRAM_XHEAD;
     out->payload_len = get32(d + 12);
     if (out->p0 != (out->payload_len < SP__DGRAM_LONG ? out->payload_len : SP__DGRAM_LONG) ||
-        out->payload_len != len - SP__DGRAM_XHEAD) {
+        out->payload_len != len - SP__DGRAM_XHEAD || (out->file && out->payload_len > 0)) {
         return SP__DGRAM_MALFORMED;
     }
-    if (crc && get32(d + XCRC_AT) != sp_crc32c(sp__dgram_xcrc(d), out->payload, out->payload_len)) {
+    if (crc != NULL &&
+        get32(d + XCRC_AT) != sp_crc32c(sp__dgram_xcrc(*crc, d), out->payload, out->payload_len)) {
         return SP__DGRAM_MALFORMED;
     }
     return out->count == 1 || pack_valid(out) ? SP__DGRAM_FINE : SP__DGRAM_MALFORMED;
 }
 
-static bool greeting_crc(const unsigned char *d)
+static bool greeting_crc(const unsigned char *d, uint32_t crc)
 {
     static const unsigned char none[4];
-    uint32_t crc = sp_crc32c(0, d, CRC_AT);
 
+    crc = sp_crc32c(crc, d, CRC_AT);
     crc = sp_crc32c(crc, none, sizeof(none));
     crc = sp_crc32c(crc, d + CRC_AT + 4, SP__DGRAM_GREETING - CRC_AT - 4);
     return crc == get32(d + CRC_AT);
 }
 
 /// Bytes behind the 8 that are not our extension are nobody's.
-static enum sp__dgram_fault read_greeting(const unsigned char *d, size_t len, bool crc,
+static enum sp__dgram_fault read_greeting(const unsigned char *d, size_t len, const uint32_t *crc,
                                           struct sp__dgram *out)
 {
     if (len < SP__DGRAM_GREETING || memcmp(d + 8, magic, sizeof(magic)) != 0 ||
         get16(d + 12) < SP__DGRAM_GREETING - SP__DGRAM_HEAD) {
-        return crc ? SP__DGRAM_MALFORMED : SP__DGRAM_FINE;
+        return crc != NULL ? SP__DGRAM_MALFORMED : SP__DGRAM_FINE;
     }
-    if (crc && !greeting_crc(d)) {
+    if (crc != NULL && !greeting_crc(d, *crc)) {
         return SP__DGRAM_MALFORMED;
     }
     out->extended = true;
     out->features = get16(d + 14);
     out->payload_max = get32(d + 16);
+    out->file_max = get32(d + 20);
     memcpy(out->uuid, d + 24, sizeof(out->uuid));
     out->token = get64(d + 40);
     out->cookie = get64(d + 48);
     return SP__DGRAM_FINE;
 }
 
-enum sp__dgram_fault sp__dgram_read(const unsigned char *d, size_t len, bool crc,
+enum sp__dgram_fault sp__dgram_read(const unsigned char *d, size_t len, const uint32_t *crc,
                                     struct sp__dgram *out)
 {
     memset(out, 0, sizeof(*out));

@@ -34,6 +34,7 @@ enum sp__dgram_reason {
 
 /// What the extension says.
 #define SP__DGRAM_PACKS 1U          // takes several messages in a datagram
+#define SP__DGRAM_FILES 2U          // takes messages as descriptors of files
 #define SP__DGRAM_CRCS 4U           // each datagram carries a CRC32C
 #define SP__DGRAM_CHALLENGE 0x8000U // a CACK: no connection yet, ask again with this cookie
 
@@ -46,12 +47,14 @@ struct sp__dgram {
     bool extended; ///< a greeting with the extension
     uint16_t features;
     uint32_t payload_max;
+    uint32_t file_max; ///< KiB of a message in a file; 0: none
     unsigned char uuid[16];
     uint64_t token;
     uint64_t cookie;
 
     uint32_t number; ///< XDATA: of its first message
     uint32_t count;  ///< messages in it; DATA: 1
+    bool file;       ///< its message is in the file that came with it
     const unsigned char *payload;
     size_t payload_len;
 };
@@ -63,8 +66,8 @@ enum sp__dgram_fault {
 };
 
 /// Takes a datagram apart; `out` points into it. `crc`: XDATA and greetings must carry the right
-/// one.
-enum sp__dgram_fault sp__dgram_read(const unsigned char *d, size_t len, bool crc,
+/// one, which begins with this of what stands in front of the datagram. NULL: they need none.
+enum sp__dgram_fault sp__dgram_read(const unsigned char *d, size_t len, const uint32_t *crc,
                                     struct sp__dgram *out);
 
 /// Takes the next message of a pack. False: there is none, or (`*at` is NULL then) the pack is not
@@ -81,14 +84,17 @@ size_t sp__dgram_pack(unsigned char *out, size_t len);
 
 /// Writes the 8 bytes.
 void sp__dgram_head(unsigned char *out, uint8_t op, uint16_t type, uint16_t p0, uint16_t p1);
-/// Writes a greeting of SP__DGRAM_GREETING bytes, with its CRC if `crc`.
-void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, bool crc);
+/// Writes a greeting of SP__DGRAM_GREETING bytes; with its CRC, behind that of what stands in front
+/// of it, if `crc` is not NULL.
+void sp__dgram_greeting(unsigned char *out, const struct sp__dgram *d, const uint32_t *crc);
 /// Writes the SP__DGRAM_XHEAD bytes of `count` messages with `len` bytes of payload; without CRC.
+/// No message: one that is in the file that goes along.
 void sp__dgram_xhead(unsigned char *out, uint16_t type, uint32_t number, uint32_t count,
                      uint32_t len);
 
-/// The CRC of an XDATA's head: to be continued with the payload; and where it is put.
-uint32_t sp__dgram_xcrc(const unsigned char *head);
+/// The CRC of an XDATA's head, behind that of what stands in front of it: to be continued with the
+/// payload; and where it is put.
+uint32_t sp__dgram_xcrc(uint32_t front, const unsigned char *head);
 void sp__dgram_put_crc(unsigned char *head, uint32_t crc);
 
 /// SipHash-2-4 of some bytes.

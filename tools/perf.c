@@ -12,27 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 
-#include <sp/sp.h>
-
-#define PERF_MAGIC "sp perf begin 1"
 #define PERF_SIZE_MAX (INT64_C(1) << 30)
 #define PERF_COUNT_MAX (INT64_C(1) << 31)
-#define PERF_BATCH_MAX 1024
 #define PERF_SAMPLES_MAX ((size_t)1 << 22)
 #define PERF_WARM_MAX 1000
-#define PERF_TIMEOUT 10000 // ms that the measuring end waits for the other one
-
-/// The first message of a measurement, and the answer to it. Both ends are this program, but
-/// perhaps on different machines: numbers are text.
-struct perf_hello {
-    char magic[16];
-    char what[16]; ///< "lat", "thr" (counts, one-way) or "ask" (short replies)
-    char count[16];
-    char batch[16];
-};
+#define PERF_AGAIN 250 // ms after which what may be lost is said again
+#define PERF_ENDS 10   // how often the end is said to who cannot answer,
+#define PERF_PAUSE 30  // and the ms between
 
 /// What the end that dials opens, and the one that listens.
 static const struct perf_pattern {
@@ -47,21 +34,22 @@ static const struct perf_pattern {
                      {"bus", "bus", "bus", false, true, false},
                      {"reqrep", "req", "rep", true, false, false},
                      {"survey", "surveyor", "respondent", true, false, false},
-                     {"pushpull", "push", "pull", false, false, true}};
+                     {"pushpull", "push", "pull", false, false, true},
+                     {"pubsub", "pub", "sub", false, true, true}};
 
 static const char perf_help[] =
     "Usage: sp perf lat|thr [OPTION...]\n"
     "\n"
     "Measures round trips (lat) or the rate of messages (thr). Without --listen and --dial both\n"
     "ends are in this process. In two processes start the one that listens first; it serves any\n"
-    "measurement until Ctrl-C, and the one that dials measures; with pushpull, which has no way\n"
-    "back, the one that listens prints the rate.\n"
+    "measurement until Ctrl-C, and the one that dials measures; with pushpull and pubsub, which\n"
+    "have no way back, the one that listens prints the rate.\n"
     "\n"
     "  --url URL          both ends here, over URL (inproc://sp-perf); of tcp, port 0 is any\n"
     "  --listen URL       serve\n"
     "  --dial URL         measure\n"
-    "  --protocol NAME    pair, pair1, bus, reqrep, survey (lat: reqrep, thr: pair); thr: "
-    "pushpull\n"
+    "  --protocol NAME    pair, pair1, bus, reqrep, survey (lat: reqrep, thr: pair); thr also:\n"
+    "                     pushpull, pubsub\n"
     "  --size BYTES       of a message (64)\n"
     "  --count N          messages or round trips (lat: 10000, thr: 100000)\n"
     "  --batch N          thr: messages a call (1)\n"
@@ -99,29 +87,6 @@ static int perf_failed(const char *what, int err)
     return tool_stopped() ? TOOL_FAILED : tool_fail_sp(what, err);
 }
 
-static uint64_t perf_now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-/* ------------------------------------------------------------------ The server */
-
-struct perf_server {
-    sp_socket socket;
-    bool mute;              ///< it prints what it measured, or leaves it in `result`
-    struct perf_config cfg; ///< of a mute one: of what it measures
-    char url[256];
-    struct perf_result result;
-    bool one_way;
-    bool short_reply;
-    int64_t batch;
-    int64_t left; ///< one-way: messages to come
-    uint64_t begin;
-};
-
 /// A server and its thread in this process.
 struct perf_local {
     struct perf_server server;
@@ -129,170 +94,107 @@ struct perf_local {
     bool joined;
 };
 
-/// A message that begins a measurement: takes what it asks for. False: it is another one.
-static bool perf_begins(struct perf_server *v, const sp_msg *m)
+/* ------------------------------------------------------------------ Measuring */
+
+/// Receives until a message of `size` bytes comes that begins as `want` says, `n` bytes; into
+/// `want`. Others may be of a measurement that was broken off.
+static int perf_await(sp_socket s, void *want, size_t n, size_t size)
 {
-    struct perf_hello h;
-
-    if (sp_msg_len(m) != sizeof(h)) {
-        return false;
-    }
-    memcpy(&h, sp_msg_view(m), sizeof(h));
-    if (memcmp(h.magic, PERF_MAGIC, sizeof(h.magic)) != 0) {
-        return false;
-    }
-    h.what[sizeof(h.what) - 1] = h.count[sizeof(h.count) - 1] = h.batch[sizeof(h.batch) - 1] = '\0';
-    v->one_way = strcmp(h.what, "thr") == 0;
-    v->short_reply = strcmp(h.what, "ask") == 0;
-    v->left = strtoll(h.count, NULL, 10);
-    v->batch = strtoll(h.batch, NULL, 10);
-    if (v->batch < 1 || v->batch > PERF_BATCH_MAX) {
-        v->batch = 1;
-    }
-    v->begin = 0;
-    v->cfg.count = v->left;
-    v->cfg.batch = v->batch;
-    return true;
-}
-
-static void perf_usage(struct perf_result *r, int sign)
-{
-    struct rusage u;
-
-    (void)getrusage(RUSAGE_SELF, &u);
-    r->cpu += sign * ((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-                      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
-    r->switches += sign * (u.ru_nvcsw + u.ru_nivcsw);
-}
-
-/// A mute server has counted all: prints it, or ends for who waits for it in this process.
-static int perf_counted(struct perf_server *v)
-{
-    v->result.seconds = (double)(perf_now() - v->begin) / 1e9;
-    perf_usage(&v->result, 1);
-    v->one_way = false;
-    if (v->cfg.listen == NULL) {
-        return SP_ECLOSED;
-    }
-    return perf_print(&v->cfg, v->url, &v->result) == TOOL_OK ? SP_OK : SP_ECLOSED;
-}
-
-/// Counts a message, of `size` bytes, of a one-way measurement; with the last one it reports how
-/// long it took.
-static int perf_count(struct perf_server *v, size_t size)
-{
-    char text[32];
-
-    if (v->begin == 0) { // The first one starts the clock, and does not count.
-        v->cfg.size = (int64_t)size;
-        v->result = (struct perf_result){0};
-        perf_usage(&v->result, -1);
-        v->begin = perf_now();
-        return SP_OK;
-    }
-    if (--v->left != 0) {
-        return SP_OK;
-    }
-    if (v->mute) {
-        return perf_counted(v);
-    }
-    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)(perf_now() - v->begin));
-    return sp_send(v->socket, text, strlen(text), 0);
-}
-
-/// Takes one message over.
-static int perf_answer(struct perf_server *v, sp_msg *m)
-{
-    size_t size = sp_msg_len(m);
-    bool begins = perf_begins(v, m);
+    bool found = false;
     int err = SP_OK;
 
-    if (v->mute || (!begins && v->one_way)) {
-        sp_msg_release(m);
-        return begins || !v->one_way ? SP_OK : perf_count(v, size);
-    }
-    if (!begins) {
-        if (v->short_reply) {
-            err = sp_msg_resize(m, 0);
+    while (err == SP_OK && !found) {
+        sp_msg *m;
+
+        err = sp_recvmsg(s, &m, 0);
+        if (err == SP_OK) {
+            found = sp_msg_len(m) == size && memcmp(sp_msg_view(m), want, n) == 0;
+            if (found) {
+                memcpy(want, sp_msg_view(m), size);
+            }
+            sp_msg_release(m);
         }
-    }
-    if (err == SP_OK) {
-        err = sp_sendmsg(v->socket, m, 0);
-    }
-    if (err < 0) {
-        sp_msg_release(m);
     }
     return err;
 }
 
-/// Serves until the socket is closed.
-static void *perf_serve(void *arg)
+/// Sends `h` and waits for what perf_await finds; says it again, for it may be lost, but to who is
+/// asked: the protocol does that.
+static int perf_ask(const struct perf_config *cfg, sp_socket s, const struct perf_hello *h,
+                    void *want, size_t n, size_t size)
 {
-    struct perf_server *v = arg;
-    sp_msg *m[PERF_BATCH_MAX];
-    int n = 0;
+    bool asks = perf_pattern(cfg)->asks;
+    int tries = asks ? 1 : PERF_TIMEOUT / PERF_AGAIN;
+    int err = SP_ETIMEDOUT;
 
-    v->batch = 1;
-    while (n >= 0) {
-        int err = SP_OK;
-
-        n = v->one_way && v->batch > 1 ? sp_recvmsgs(v->socket, m, (size_t)v->batch, 0)
-                                       : sp_recvmsg(v->socket, &m[0], 0);
-        if (n == SP_OK) {
-            n = 1;
+    for (int i = 0; i < tries && err == SP_ETIMEDOUT; i++) {
+        err = sp_set_int(s.id, "recv-timeout", asks ? PERF_TIMEOUT : PERF_AGAIN);
+        if (err == SP_OK) {
+            err = sp_send(s, h, sizeof(*h), 0);
         }
-        for (int i = 0; i < n; i++) {
-            int rc = perf_answer(v, m[i]);
-
-            err = rc < 0 ? rc : err;
+        if (err == SP_OK) {
+            err = perf_await(s, want, n, size);
         }
-        // A REP whose peer went away, and the like: the next request makes it good.
-        n = err == SP_ECLOSED ? err : n;
     }
-    return NULL;
+    if (err == SP_ETIMEDOUT) {
+        return tool_fail("no answer: does sp perf --listen --protocol %s run there?",
+                         cfg->protocol);
+    }
+    if (err == SP_OK) {
+        err = sp_set_int(s.id, "recv-timeout", PERF_TIMEOUT);
+    }
+    return err < 0 ? perf_failed("receive", err) : TOOL_OK;
 }
 
-/* ------------------------------------------------------------------ Measuring */
+static struct perf_hello perf_hello_of(const struct perf_config *cfg, const char *magic)
+{
+    struct perf_hello h = {0};
+    bool ask = perf_pattern(cfg)->asks;
+
+    (void)snprintf(h.magic, sizeof(h.magic), "%s", magic);
+    (void)snprintf(h.what, sizeof(h.what), "%s", !cfg->thr ? "lat" : ask ? "ask" : "thr");
+    (void)snprintf(h.count, sizeof(h.count), "%lld", (long long)cfg->count);
+    (void)snprintf(h.batch, sizeof(h.batch), "%lld", (long long)cfg->batch);
+    return h;
+}
 
 /// Sends the request to begin and waits until the server has it.
 static int perf_begin(const struct perf_config *cfg, sp_socket s)
 {
-    struct perf_hello h = {.magic = PERF_MAGIC};
-    struct perf_hello answer;
-    bool ask = perf_pattern(cfg)->asks;
-    ssize_t n;
-    int err;
+    struct perf_hello h = perf_hello_of(cfg, PERF_BEGIN);
+    struct perf_hello answer = h;
 
-    (void)snprintf(h.what, sizeof(h.what), "%s", !cfg->thr ? "lat" : ask ? "ask" : "thr");
-    (void)snprintf(h.count, sizeof(h.count), "%lld", (long long)cfg->count);
-    (void)snprintf(h.batch, sizeof(h.batch), "%lld", (long long)cfg->batch);
-    err = sp_send(s, &h, sizeof(h), 0);
-    if (err < 0) {
-        return perf_failed("send", err);
-    }
     if (perf_pattern(cfg)->mute) {
-        return TOOL_OK; // Nobody answers; the first message counted comes behind it.
-    }
-    do {
-        // What comes first may be of a measurement that was broken off.
-        n = sp_recv(s, &answer, sizeof(answer), 0);
-        if (n == SP_EMSGSIZE) {
-            sp_msg *m;
+        int err = sp_send(s, &h, sizeof(h), 0);
 
-            n = sp_recvmsg(s, &m, 0);
-            if (n == SP_OK) {
-                sp_msg_release(m);
-            }
-        }
-        if (n == SP_ETIMEDOUT) {
-            return tool_fail("no answer: does sp perf --listen --protocol %s run there?",
-                             cfg->protocol);
-        }
-        if (n < 0) {
-            return perf_failed("receive", (int)n);
-        }
-    } while (n != (ssize_t)sizeof(answer) || memcmp(&answer, &h, sizeof(h)) != 0);
-    return TOOL_OK;
+        return err < 0 ? perf_failed("send", err) : TOOL_OK;
+    }
+    return perf_ask(cfg, s, &h, &answer, sizeof(h), sizeof(h));
+}
+
+/// Ends a one-way measurement: what the server counted, where it can answer.
+static int perf_end(const struct perf_config *cfg, sp_socket s, struct perf_result *r)
+{
+    struct perf_hello h = perf_hello_of(cfg, PERF_END);
+    struct perf_report report = {.magic = PERF_REPORT};
+    int err = SP_OK;
+    int code;
+
+    if (!perf_pattern(cfg)->mute) {
+        code = perf_ask(cfg, s, &h, &report, sizeof(report.magic), sizeof(report));
+        report.received[sizeof(report.received) - 1] = report.ns[sizeof(report.ns) - 1] = '\0';
+        r->received = strtoll(report.received, NULL, 10);
+        r->seconds = (double)strtoull(report.ns, NULL, 10) / 1e9;
+        return code;
+    }
+    for (int i = 0; i < PERF_ENDS && err == SP_OK; i++) {
+        (void)tool_sleep(i == 0 ? 0 : PERF_PAUSE);
+        err = sp_send(s, &h, sizeof(h), 0);
+    }
+    if (err == SP_OK) {
+        err = sp_drain(s, PERF_TIMEOUT, NULL);
+    }
+    return err < 0 ? perf_failed("send", err) : TOOL_OK;
 }
 
 static int perf_send(sp_socket s, size_t size)
@@ -376,13 +278,11 @@ static int perf_send_batch(sp_socket s, size_t size, size_t n)
     return rc < 0 ? rc : SP_OK;
 }
 
-/// One message that starts the server's clock, then all that count; the server says how long it
-/// took.
+/// One message that starts the server's clock, then all that count; the server says how many it
+/// got, and how long that took.
 static int perf_one_way(const struct perf_config *cfg, sp_socket s, struct perf_result *r)
 {
     int err = perf_send(s, (size_t)cfg->size);
-    char text[32] = "";
-    ssize_t n;
 
     for (int64_t left = cfg->count; left > 0 && err == SP_OK;) {
         int64_t part = left < cfg->batch ? left : cfg->batch;
@@ -394,16 +294,7 @@ static int perf_one_way(const struct perf_config *cfg, sp_socket s, struct perf_
     if (err < 0) {
         return perf_failed("send", err);
     }
-    if (perf_pattern(cfg)->mute) {
-        err = sp_drain(s, PERF_TIMEOUT, NULL);
-        return err < 0 ? perf_failed("send", err) : TOOL_OK;
-    }
-    n = sp_recv(s, text, sizeof(text) - 1, 0);
-    if (n < 0) {
-        return perf_failed("receive", (int)n);
-    }
-    r->seconds = (double)strtoull(text, NULL, 10) / 1e9;
-    return TOOL_OK;
+    return perf_end(cfg, s, r);
 }
 
 /* ------------------------------------------------------------------ Both ends */
@@ -432,8 +323,14 @@ static int perf_open(const struct perf_config *cfg, bool server, sp_socket *s)
     }
     atomic_store_explicit(&perf_sockets[server], s->id, memory_order_release);
     err = sp_set_int(s->id, "recv-size-max", 0);
-    if (err == SP_OK && pattern->drops) {
+    if (err == SP_OK && pattern->drops && !(server && pattern->mute)) {
         err = sp_set_str(s->id, "overflow", "block");
+    }
+    if (err == SP_OK && server && strcmp(pattern->server, "sub") == 0) {
+        err = sp_set_bytes(s->id, "subscribe", "", 0);
+    }
+    if (err == SP_OK && server && pattern->mute) {
+        err = sp_set_int(s->id, "recv-timeout", PERF_IDLE);
     }
     if (err == SP_OK && !server) {
         err = perf_patience(*s, pattern);
@@ -608,8 +505,9 @@ static int perf_check(struct perf_config *cfg, const char *what)
         cfg->protocol = cfg->thr ? "pair" : "reqrep";
     }
     if (perf_pattern(cfg) == NULL) {
-        return tool_misuse("--protocol: pair, pair1, bus, reqrep, survey or pushpull, not \"%s\"",
-                           cfg->protocol);
+        return tool_misuse(
+            "--protocol: pair, pair1, bus, reqrep, survey, pushpull or pubsub, not \"%s\"",
+            cfg->protocol);
     }
     if (!cfg->thr && perf_pattern(cfg)->mute) {
         return tool_misuse("lat needs answers, and \"%s\" has none", cfg->protocol);
@@ -621,7 +519,7 @@ static int perf_check(struct perf_config *cfg, const char *what)
         return tool_misuse("--count and --batch are 1 and more");
     }
     if (cfg->batch > 1 && (!cfg->thr || perf_pattern(cfg)->asks)) {
-        return tool_misuse("--batch is for thr with pair, pair1, bus or pushpull");
+        return tool_misuse("--batch is for thr with pair, pair1, bus, pushpull or pubsub");
     }
     return TOOL_OK;
 }

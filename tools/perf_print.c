@@ -32,10 +32,17 @@ static bool perf_apart(const struct perf_config *cfg)
     return cfg->dial != NULL || cfg->listen != NULL;
 }
 
+/// How many messages or round trips a figure is about: of a one-way measurement what came.
+static double perf_done(const struct perf_config *cfg, const struct perf_result *r)
+{
+    return cfg->thr && r->us == NULL ? (double)r->received : (double)cfg->count;
+}
+
 static int perf_print_json(const struct perf_config *cfg, const char *url, struct perf_result *r)
 {
     cJSON *o = cJSON_CreateObject();
-    double n = (double)cfg->count;
+    double n = perf_done(cfg, r);
+    double each = n > 0 ? n : 1;
     int code;
 
     (void)cJSON_AddStringToObject(o, "what", cfg->thr ? "thr" : "lat");
@@ -43,8 +50,13 @@ static int perf_print_json(const struct perf_config *cfg, const char *url, struc
     (void)cJSON_AddStringToObject(o, "url", url);
     (void)cJSON_AddBoolToObject(o, "two_processes", perf_apart(cfg));
     (void)cJSON_AddNumberToObject(o, "size", (double)cfg->size);
-    (void)cJSON_AddNumberToObject(o, "count", n);
+    (void)cJSON_AddNumberToObject(o, "count", (double)cfg->count);
     (void)cJSON_AddNumberToObject(o, "batch", (double)cfg->batch);
+    if (cfg->thr && r->us == NULL) {
+        (void)cJSON_AddNumberToObject(o, "sent", (double)cfg->count);
+        (void)cJSON_AddNumberToObject(o, "received", n);
+        (void)cJSON_AddNumberToObject(o, "lost", (double)cfg->count - n);
+    }
     (void)cJSON_AddNumberToObject(o, "seconds", r->seconds);
     perf_add(o, "rate", n / r->seconds);
     perf_add(o, "bytes_rate", n / r->seconds * (double)cfg->size);
@@ -54,8 +66,8 @@ static int perf_print_json(const struct perf_config *cfg, const char *url, struc
         perf_add(o, "p99_us", perf_quantile(r, 99));
         perf_add(o, "max_us", perf_quantile(r, 100));
     }
-    perf_add(o, "cpu_us", r->cpu * 1e6 / n);
-    perf_add(o, "switches", (double)r->switches / n);
+    perf_add(o, "cpu_us", r->cpu * 1e6 / each);
+    perf_add(o, "switches", (double)r->switches / each);
     code = tool_print_json(o);
     cJSON_Delete(o);
     return code;
@@ -63,7 +75,8 @@ static int perf_print_json(const struct perf_config *cfg, const char *url, struc
 
 int perf_print(const struct perf_config *cfg, const char *url, struct perf_result *r)
 {
-    double n = (double)cfg->count;
+    double n = perf_done(cfg, r);
+    double each = n > 0 ? n : 1;
 
     if (r->seconds <= 0) {
         r->seconds = 1e-9;
@@ -75,16 +88,21 @@ int perf_print(const struct perf_config *cfg, const char *url, struct perf_resul
         return perf_print_json(cfg, url, r);
     }
     (void)printf("%s %s, %lld bytes, %lld %s in %.3f s\n", cfg->protocol, url, (long long)cfg->size,
-                 (long long)cfg->count, r->samples > 0 ? "round trips" : "messages", r->seconds);
+                 (long long)n, r->samples > 0 ? "round trips" : "messages", r->seconds);
     if (r->samples > 0) {
         (void)printf("  median    %.2f us\n  p99       %.2f us\n  least     %.2f us\n"
                      "  most      %.2f us\n",
                      perf_quantile(r, 50), perf_quantile(r, 99), perf_quantile(r, 0),
                      perf_quantile(r, 100));
     }
+    if (cfg->thr && r->us == NULL) {
+        (void)printf("  sent      %lld\n  lost      %lld (%.2f %%)\n", (long long)cfg->count,
+                     (long long)cfg->count - r->received,
+                     100.0 * (double)(cfg->count - r->received) / (double)cfg->count);
+    }
     (void)printf("  rate      %.0f a second\n  bytes     %.2f MB/s\n", n / r->seconds,
                  n / r->seconds * (double)cfg->size / 1e6);
-    (void)printf("  CPU       %.2f us each%s\n  switches  %.3f each\n", r->cpu * 1e6 / n,
-                 perf_apart(cfg) ? " in this process" : "", (double)r->switches / n);
+    (void)printf("  CPU       %.2f us each%s\n  switches  %.3f each\n", r->cpu * 1e6 / each,
+                 perf_apart(cfg) ? " in this process" : "", (double)r->switches / each);
     return tool_flush();
 }

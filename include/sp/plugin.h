@@ -525,11 +525,12 @@ struct sp_host {
     /// [any] An extension by name and revision, such as "sp.ext.name/1". NULL: not here.
     const void *(*extension)(const char *id);
 
-    /// [any] Messages from the front of `batch` arrive at `to`, a pipe of this process whose
-    /// handshake is done, and which does not harvest them; their headers are turned. It is not
-    /// closed, or held: then its socket discards what comes too late. One caller a pipe at a time;
-    /// one who held it gives it up with an empty batch, behind what was passed, and passes no more.
-    /// SP_EAGAIN: not all, the pipe has no more credit; when it has, its harvest is called.
+    /// [io] of any pipe, or in pipe_close. Messages from the front of `batch` arrive
+    /// at `to`, a pipe of this process whose handshake is done, and which does not harvest them;
+    /// their headers are turned. It is not closed, or held: then its socket discards what comes too
+    /// late. One caller a pipe at a time; one who held it gives it up with an empty batch, behind
+    /// what was passed, and passes no more. SP_EAGAIN: not all, the pipe has no more credit; when
+    /// it has, its harvest is called.
     int (*pipe_pass)(sp_pipe_ref *to, sp_batch *batch);
 
     /// [actor] As deliver, but when the queue is full its oldest message is dropped (counted as
@@ -557,6 +558,14 @@ struct sp_host {
     /// leave what is there in on_recv's `in`: it is called again when there is room, and after
     /// 50 ms at the latest, when this says false until a receiver has waited again.
     bool (*ctx_hold)(sp_ctx_ref *ctx);
+
+    /// [io] of a listener whose transport found somebody: its socket dials `url` in the background,
+    /// as if the application had, with this endpoint's numbers as options, until ep_undial with
+    /// what is written to `id`, or until the socket is closed. `url` needs no look-up that blocks.
+    /// SP_ECLOSED: the socket closes; SP_EINVAL: the URL; SP_ENOMEM; what the transport says of it.
+    int (*ep_dial)(sp_ep_ref *ep, const char *url, uint64_t *id);
+    /// [io] Ends that, and the connection. Of a socket that lingers it ends by itself.
+    void (*ep_undial)(sp_ep_ref *ep, uint64_t id);
 };
 
 /* ------------------------------------------------------------------ The plugin */

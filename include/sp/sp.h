@@ -47,11 +47,12 @@ SP_NODISCARD SP_API int sp_config_new(sp_config **cfg);
 SP_NODISCARD SP_API int sp_config_load(sp_config **cfg, const char *json_path);
 
 /// Whole-number settings: "threads" (0: the application drives, -1: automatic), "thread-stack"
-/// (bytes), "spin-time" (µs that a waiting call looks before it sleeps; 0: never, -1: adaptive),
-/// "watchdog-time" (ms after which a callback that has not returned is named in the log, and a
-/// spare worker may take over; 0: never), "memory-max" (bytes, 0: no limit), "log-level" (enum
-/// sp_log_level), "seed" (0: from the system), "plugins-off" (0 or 1), "plugin-sha256" (1: load
-/// only files whose digest stands in FILE.sha256). SP_EINVAL: unknown name or value out of range.
+/// (bytes), "spin-time" (µs that a waiting call, or a worker, looks before it sleeps; 0: never, -1:
+/// adaptive), "watchdog-time" (ms after which a callback that has not returned is named in the log,
+/// and a spare worker may take over; 0: never), "memory-max" (bytes, 0: no limit), "log-level"
+/// (enum sp_log_level), "seed" (0: from the system), "plugins-off" (0 or 1), "plugin-sha256" (1:
+/// load only files whose digest stands in FILE.sha256). SP_EINVAL: unknown name or value out of
+/// range.
 SP_NODISCARD SP_API int sp_config_set_int(sp_config *cfg, const char *name, int64_t value);
 
 /// Text settings: "plugin-dirs" and "plugin-allow" (colon separated), "plugin-owners" (numeric user

@@ -193,15 +193,15 @@ static void peer_of_another_protocol_is_counted(void **state)
 int main(void)
 {
     static const struct conform_fact facts[] = {
-        conform_fact_lossless(messages_and_bytes_are_counted_at_both_ends, 0, 0),
-        conform_fact_lossless(copies_of_a_fan_out_are_counted, CONFORM_FAN_OUT, 0),
+        conform_fact(messages_and_bytes_are_counted_at_both_ends, 0, 0),
+        conform_fact(copies_of_a_fan_out_are_counted, CONFORM_FAN_OUT, 0),
         conform_fact_once(fan_out_to_nobody_is_a_drop, CONFORM_FAN_OUT, 0),
         conform_fact_lossless(what_is_not_received_is_queued, 0, CONFORM_ASKS),
-        conform_fact_lossless(reply_to_a_peer_that_is_gone_is_a_drop, CONFORM_ASKS, 0),
-        conform_fact_lossless(answer_to_an_earlier_question_is_stale, CONFORM_ASKS, 0),
+        conform_fact(reply_to_a_peer_that_is_gone_is_a_drop, CONFORM_ASKS, 0),
+        conform_fact(answer_to_an_earlier_question_is_stale, CONFORM_ASKS, 0),
         conform_fact_lossless(close_counts_what_was_not_written, 0, CONFORM_ASKS | CONFORM_DROPS),
-        conform_fact_lossless(connections_are_counted_by_their_end, 0, 0),
-        conform_fact_lossless(peer_of_another_protocol_is_counted, 0, 0),
+        conform_fact(connections_are_counted_by_their_end, 0, 0),
+        conform_fact(peer_of_another_protocol_is_counted, 0, 0),
     };
 
     return conform_run(facts, sizeof(facts) / sizeof(facts[0]));

@@ -194,13 +194,13 @@ static void contexts_have_times_of_their_own(void **state)
 int main(void)
 {
     static const struct conform_fact facts[] = {
-        conform_fact_lossless(receive_waits_as_long_as_it_was_told, 0, 0),
-        conform_fact_lossless(answer_that_does_not_come_is_waited_for_as_told, CONFORM_ASKS, 0),
+        conform_fact(receive_waits_as_long_as_it_was_told, 0, 0),
+        conform_fact(answer_that_does_not_come_is_waited_for_as_told, CONFORM_ASKS, 0),
         conform_fact_once(send_waits_for_a_peer_as_long_as_it_was_told, 0, CONFORM_DROPS),
         conform_fact_lossless(send_waits_for_room_as_long_as_it_was_told, 0,
                               CONFORM_DROPS | CONFORM_ASKS),
-        conform_fact_lossless(receive_for_ever_ends_with_a_message, 0, 0),
-        conform_fact_lossless(send_for_ever_ends_with_a_peer, 0, CONFORM_DROPS),
+        conform_fact(receive_for_ever_ends_with_a_message, 0, 0),
+        conform_fact(send_for_ever_ends_with_a_peer, 0, CONFORM_DROPS),
         conform_fact_once(operations_have_the_sockets_time, 0, 0),
         conform_fact_once(scope_ends_a_receive_in_time, 0, 0),
         conform_fact_once(contexts_have_times_of_their_own, CONFORM_ASKS, 0),

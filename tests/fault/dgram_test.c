@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include "dgram_wire.h"
+#include "rawdgram.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -21,52 +22,6 @@ static int start(void **state)
     (void)state;
     check_init(2);
     return 0;
-}
-
-/// A socket on the loopback; `port` 0: any.
-static int raw_open(uint16_t *port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof(a);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    *port = ntohs(a.sin_port);
-    return fd;
-}
-
-static void raw_connect(int fd, uint16_t port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-
-    a.sin_port = htons(port);
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-}
-
-static void raw_send(int fd, const void *bytes, size_t n)
-{
-    assert_int_equal(send(fd, bytes, n, 0), n);
-}
-
-/// The next datagram; its length.
-static size_t raw_recv(int fd, unsigned char *bytes, size_t cap)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-    ssize_t n;
-
-    assert_int_equal(poll(&ready, 1, WAIT), 1);
-    n = recv(fd, bytes, cap, 0);
-    assert_true(n >= 0);
-    return (size_t)n;
-}
-
-static bool raw_silent(int fd)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-    return poll(&ready, 1, 0) == 0;
 }
 
 static sp_socket listening(const char *protocol, sp_listener *l, uint16_t *port)
@@ -113,36 +68,118 @@ static void plain_dialer_is_answered_and_talks(void **state)
     (void)close(fd);
 }
 
-static void plain_listener_is_dialled(void **state)
+/// A socket that dials a raw one, which is connected to it then; its first CREQ is in `in`.
+static sp_socket dials_raw(int *fd, unsigned char in[128])
 {
-    unsigned char in[128];
     struct sockaddr_in from;
     socklen_t len = sizeof(from);
     char url[64];
     uint16_t port;
-    int fd = raw_open(&port);
     sp_socket s = check_open("pair");
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    struct pollfd ready = {.events = POLLIN};
 
-    (void)state;
+    *fd = ready.fd = raw_open(&port);
     (void)snprintf(url, sizeof(url), "udp://127.0.0.1:%u", port);
     check_ok(sp_dial(s, url, NULL, SP_NONBLOCK));
     assert_int_equal(poll(&ready, 1, WAIT), 1);
-    assert_int_equal(recvfrom(fd, in, sizeof(in), 0, (struct sockaddr *)&from, &len), 64);
+    assert_int_equal(recvfrom(*fd, in, 128, 0, (struct sockaddr *)&from, &len), 64);
+    assert_int_equal(connect(*fd, (struct sockaddr *)&from, len), 0);
+    return s;
+}
+
+static void plain_listener_is_dialled(void **state)
+{
+    unsigned char in[128];
+    size_t n;
+    int fd;
+    sp_socket s = dials_raw(&fd, in);
+
+    (void)state;
     assert_memory_equal(in, plain_creq, 8); // What nng 2 reads of it.
-    assert_int_equal(connect(fd, (struct sockaddr *)&from, len), 0);
     raw_send(fd, plain_cack, sizeof(plain_cack));
     check_pipes(s, 1);
     check_send(s, "hi");
     do { // Perhaps it asked once more meanwhile.
-        len = (socklen_t)raw_recv(fd, in, sizeof(in));
+        n = raw_recv(fd, in, sizeof(in));
     } while (in[1] == 1);
-    assert_int_equal(len, sizeof(plain_data));
+    assert_int_equal(n, sizeof(plain_data));
     assert_memory_equal(in, plain_data, sizeof(plain_data));
     raw_send(fd, plain_data, sizeof(plain_data));
     check_recv(s, "hi");
     check_ok(sp_close(s));
     (void)close(fd);
+}
+
+/// A dialer is no listener: who asks it is refused in the manner that it asked, so that it need not
+/// wait for its time to be over.
+static void dialer_that_is_asked_refuses(void **state)
+{
+    struct sp__dgram creq = {.op = SP__DGRAM_CREQ,
+                             .type = 0x10,
+                             .p0 = 65000,
+                             .p1 = 5,
+                             .payload_max = 65000,
+                             .token = 77};
+    unsigned char out[64];
+    unsigned char in[128];
+    int fd;
+    sp_socket s = dials_raw(&fd, in);
+
+    (void)state;
+    sp__dgram_greeting(out, &creq, NULL);
+    for (int up = 0; up < 2; up++) {
+        for (int extended = 0; extended < 2; extended++) {
+            struct sp__dgram no;
+            size_t n;
+
+            raw_send(fd, out, extended != 0 ? 64 : 8);
+            do { // Perhaps it asked once more meanwhile.
+                n = raw_recv(fd, in, sizeof(in));
+            } while (in[1] == SP__DGRAM_CREQ);
+            assert_int_equal(n, extended != 0 ? 64 : 8);
+            assert_int_equal(sp__dgram_read(in, n, NULL, &no), SP__DGRAM_FINE);
+            assert_int_equal(no.op, SP__DGRAM_DISC);
+            assert_int_equal(no.p0, SP__DGRAM_REFUSED);
+            assert_int_equal(no.token, extended != 0 ? 77 : 0);
+        }
+        if (up == 0) {
+            raw_send(fd, plain_cack, sizeof(plain_cack));
+            check_pipes(s, 1);
+        }
+    }
+    check_pipes(s, 1);
+    check_ok(sp_close(s));
+    (void)close(fd);
+}
+
+/// Two dialers that reach each other's sockets.
+static void dialers_of_each_other_are_refused_at_once(void **state)
+{
+    sp_socket s[2] = {check_open("pair"), check_open("pair")};
+    uint16_t port[2];
+    int64_t begin = check_now();
+
+    (void)state;
+    for (int i = 0; i < 2; i++) { // Ports that were free a moment ago.
+        (void)close(raw_open(&port[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        sp_dialer d = {0};
+        char url[64];
+
+        (void)snprintf(url, sizeof(url), "udp://127.0.0.1:%u", port[1 - i]);
+        check_ok(sp_dialer_new(&d, s[i], url));
+        (void)snprintf(url, sizeof(url), "127.0.0.1:%u", port[i]);
+        check_ok(sp_set_str(d.id, "local-address", url));
+        check_ok(sp_dialer_start(d, SP_NONBLOCK));
+    }
+    for (int i = 0; i < 2; i++) {
+        check_until(check_stat(s[i].id, "dialers[0].refused") > 0);
+        assert_int_equal(check_stat(s[i].id, "pipes"), 0);
+    }
+    assert_in_range(check_now() - begin, 0, WAIT - 1);
+    check_ok(sp_close(s[0]));
+    check_ok(sp_close(s[1]));
 }
 
 static void wrong_requests_are_told_why(void **state)
@@ -233,10 +270,10 @@ static void strangers_without_a_cookie_cost_nothing(void **state)
 
         memcpy(d.uuid, &i, sizeof(i));
         d.token = i;
-        sp__dgram_greeting(out, &d, false);
+        sp__dgram_greeting(out, &d, NULL);
         raw_send(fd, out, sizeof(out));
         assert_int_equal(raw_recv(fd, in, sizeof(in)), 64);
-        assert_int_equal(sp__dgram_read(in, 64, false, &answer), SP__DGRAM_FINE);
+        assert_int_equal(sp__dgram_read(in, 64, NULL, &answer), SP__DGRAM_FINE);
         assert_int_equal(answer.op, SP__DGRAM_CACK);
         assert_true((answer.features & SP__DGRAM_CHALLENGE) != 0);
         assert_int_equal(answer.token, i);
@@ -244,7 +281,7 @@ static void strangers_without_a_cookie_cost_nothing(void **state)
     assert_int_equal(check_stat(0, "runtime.objects"), objects);
     assert_int_equal(check_stat(l.id, "challenged"), 1000);
     d.cookie = 12345; // One that was never given.
-    sp__dgram_greeting(out, &d, false);
+    sp__dgram_greeting(out, &d, NULL);
     raw_send(fd, out, sizeof(out));
     (void)raw_recv(fd, in, sizeof(in));
     assert_int_equal(check_stat(l.id, "challenged"), 1001);
@@ -340,6 +377,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(plain_dialer_is_answered_and_talks, start, check_stop),
         cmocka_unit_test_setup_teardown(plain_listener_is_dialled, start, check_stop),
+        cmocka_unit_test_setup_teardown(dialer_that_is_asked_refuses, start, check_stop),
+        cmocka_unit_test_setup_teardown(dialers_of_each_other_are_refused_at_once, start,
+                                        check_stop),
         cmocka_unit_test_setup_teardown(wrong_requests_are_told_why, start, check_stop),
         cmocka_unit_test_setup_teardown(data_that_is_cut_ends_the_connection, start, check_stop),
         cmocka_unit_test_setup_teardown(strangers_without_a_cookie_cost_nothing, start, check_stop),

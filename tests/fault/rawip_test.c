@@ -74,6 +74,16 @@ static void put(int fd, unsigned source, unsigned destination, const unsigned ch
     }
 }
 
+/// What the checksum of a datagram begins with.
+static uint32_t front_crc(unsigned source, unsigned destination)
+{
+    const unsigned char front[FRONT] = {(unsigned char)source, (unsigned char)(source >> 8),
+                                        (unsigned char)destination,
+                                        (unsigned char)(destination >> 8)};
+
+    return sp_crc32c(0, front, FRONT);
+}
+
 /// The next datagram of the listener for endpoint `destination`. How many bytes behind the front;
 /// 0: there is none.
 static size_t heard(int fd, unsigned destination, struct sp__dgram *d)
@@ -83,7 +93,9 @@ static size_t heard(int fd, unsigned destination, struct sp__dgram *d)
 
     while ((n = recv(fd, p, sizeof(p), MSG_DONTWAIT)) > 0) {
         if (n >= 20 + FRONT + 8 && (unsigned)(p[22] | p[23] << 8) == destination) {
-            assert_int_equal(sp__dgram_read(p + 20 + FRONT, (size_t)n - 20 - FRONT, true, d),
+            uint32_t crc = sp_crc32c(0, p + 20, FRONT);
+
+            assert_int_equal(sp__dgram_read(p + 20 + FRONT, (size_t)n - 20 - FRONT, &crc, d),
                              SP__DGRAM_FINE);
             return (size_t)n - 20 - FRONT;
         }
@@ -103,8 +115,9 @@ static void ask(int fd, unsigned source, unsigned destination, uint64_t cookie)
                           .token = source,
                           .cookie = cookie};
     unsigned char bytes[SP__DGRAM_GREETING];
+    uint32_t crc = front_crc(source, destination);
 
-    sp__dgram_greeting(bytes, &d, true);
+    sp__dgram_greeting(bytes, &d, &crc);
     put(fd, source, destination, bytes, sizeof(bytes));
 }
 
@@ -118,7 +131,8 @@ static void data(int fd, unsigned source, unsigned destination, uint32_t number,
 
     sp__dgram_xhead(bytes, PAIR, number, 1, (uint32_t)n);
     memcpy(bytes + SP__DGRAM_XHEAD, text, n);
-    crc = sp_crc32c(sp__dgram_xcrc(bytes), bytes + SP__DGRAM_XHEAD, n);
+    crc = sp__dgram_xcrc(front_crc(source, destination), bytes);
+    crc = sp_crc32c(crc, bytes + SP__DGRAM_XHEAD, n);
     sp__dgram_put_crc(bytes, crc);
     if (spoil >= 0) {
         bytes[spoil] ^= 4;
@@ -180,13 +194,15 @@ static void cut_datagrams_are_counted_and_not_delivered(void **state)
     sp_socket s = listen_at("rawip://127.0.0.1:5");
     int fd = stranger("127.0.0.1");
     unsigned char bytes[SP__DGRAM_XHEAD + 64];
+    uint32_t crc;
 
     (void)state;
     connect_by_hand(fd, 40000, 5);
     check_pipes(s, 1);
     memset(bytes, 'x', sizeof(bytes));
     sp__dgram_xhead(bytes, PAIR, 0, 1, 64);
-    sp__dgram_put_crc(bytes, sp_crc32c(sp__dgram_xcrc(bytes), bytes + SP__DGRAM_XHEAD, 64));
+    crc = sp__dgram_xcrc(front_crc(40000, 5), bytes);
+    sp__dgram_put_crc(bytes, sp_crc32c(crc, bytes + SP__DGRAM_XHEAD, 64));
     for (size_t n = 8; n < sizeof(bytes); n++) {
         put(fd, 40000, 5, bytes, n);
     }

@@ -198,6 +198,12 @@ static const struct interop_ops nn_side = {.open = nn_side_open,
     X(surveyor_keeps_its_deadline, interop_survey_deadline, "surveyor", "respondent", INTEROP_TCP, \
       true)                                                                                        \
     X(respondent_is_late, interop_survey_deadline, "respondent", "surveyor", INTEROP_IPC, false)   \
+    X(req_resends_ipc, interop_resend, "req", "rep", INTEROP_IPC, true)                            \
+    X(rep_gets_resent_request_tcp, interop_resend, "rep", "req", INTEROP_TCP, false)               \
+    X(surveyor_keeps_its_deadline_ipc, interop_survey_deadline, "surveyor", "respondent",          \
+      INTEROP_IPC, false)                                                                          \
+    X(respondent_is_late_tcp, interop_survey_deadline, "respondent", "surveyor", INTEROP_TCP,      \
+      true)                                                                                        \
     X(req_refuses_pair, interop_wrong_peer, "req", "pair", INTEROP_TCP, false)
 
 /// The same of patterns without answers.

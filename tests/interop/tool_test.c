@@ -453,102 +453,6 @@ static void doctor_finds_bad_plugins_and_directories(void **state)
     proc_rmdir(dir);
 }
 
-/// Whether it measured so many.
-static void tool_measures(const char *args, int count)
-{
-    cJSON *root = tool_json(args, 0);
-
-    assert_int_equal(cJSON_GetObjectItemCaseSensitive(root, "count")->valuedouble, count);
-    assert_true(cJSON_GetObjectItemCaseSensitive(root, "rate")->valuedouble > 0);
-    cJSON_Delete(root);
-}
-
-static void perf_measures_patterns_in_which_both_ends_send(void **state)
-{
-    static const char *const patterns[] = {"pair", "pair1", "bus", "reqrep", "survey"};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
-        char args[128];
-
-        (void)snprintf(args, sizeof(args), "perf lat --json --count 200 --protocol %s",
-                       patterns[i]);
-        tool_measures(args, 200);
-        (void)snprintf(args, sizeof(args),
-                       "perf thr --json --count 2000 --url tcp://127.0.0.1:0 --protocol %s",
-                       patterns[i]);
-        tool_measures(args, 2000);
-    }
-}
-
-static void perf_measures_where_there_is_no_way_back(void **state)
-{
-    (void)state;
-    tool_measures("perf thr --json --count 2000 --protocol pushpull", 2000);
-    tool_measures("perf thr --json --count 1 --protocol pushpull", 1);
-    tool_measures("perf thr --json --count 2000 --batch 7 --url tcp://127.0.0.1:0 "
-                  "--protocol pushpull",
-                  2000);
-}
-
-static void perf_measures_between_two_processes(void **state)
-{
-    char url[48];
-    const char *argv[] = {
-        SP_TEST_BUILD_DIR "/bin/sp", "perf", "thr", "--protocol", "bus", "--listen", url, NULL};
-    struct proc server = {0};
-    char args[128];
-    int port = proc_free_port();
-
-    (void)state;
-    (void)snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", port);
-    assert_int_equal(proc_start(&server, argv), 0);
-    assert_true(proc_wait_port(port, PROC_SOON));
-    (void)snprintf(args, sizeof(args),
-                   "perf thr --json --count 5000 --batch 64 --protocol bus --dial %s", url);
-    tool_measures(args, 5000);
-    proc_stop(&server);
-}
-
-static void perf_prints_where_it_counts_if_there_is_no_way_back(void **state)
-{
-    char url[48];
-    const char *argv[] = {SP_TEST_BUILD_DIR "/bin/sp",
-                          "perf",
-                          "thr",
-                          "--protocol",
-                          "pushpull",
-                          "--listen",
-                          url,
-                          NULL};
-    const char *dial[] = {SP_TEST_BUILD_DIR "/bin/sp",
-                          "perf",
-                          "thr",
-                          "--protocol",
-                          "pushpull",
-                          "--count",
-                          "3000",
-                          "--dial",
-                          url,
-                          NULL};
-    struct proc server = {0};
-    int port = proc_free_port();
-
-    (void)state;
-    (void)snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", port);
-    assert_int_equal(proc_start(&server, argv), 0);
-    assert_true(proc_wait_port(port, PROC_SOON));
-    for (int i = 0; i < 2; i++) {
-        struct proc client = {0};
-
-        assert_int_equal(proc_start(&client, dial), 0);
-        assert_int_equal(proc_wait(&client, PROC_SOON), 0);
-        assert_true(proc_wait_text(&server, "64 bytes, 3000 messages in", PROC_SOON));
-        proc_stop(&client);
-    }
-    proc_stop(&server);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,10 +472,6 @@ int main(void)
         cmocka_unit_test(doctor_finds_that_nobody_listens),
         cmocka_unit_test(doctor_finds_who_listens),
         cmocka_unit_test(doctor_finds_bad_plugins_and_directories),
-        cmocka_unit_test(perf_measures_patterns_in_which_both_ends_send),
-        cmocka_unit_test(perf_measures_where_there_is_no_way_back),
-        cmocka_unit_test(perf_measures_between_two_processes),
-        cmocka_unit_test(perf_prints_where_it_counts_if_there_is_no_way_back),
     };
 
     peer_environment();

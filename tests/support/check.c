@@ -18,10 +18,16 @@
 #include <unistd.h>
 
 const struct check_transport check_transports[] = {
-    {"inproc", "inproc://*", false},        {"ipc", "ipc:///tmp/sp-*", false},
-    {"abstract", "abstract://*", false},    {"tcp", "tcp://127.0.0.1:0", false},
-    {"tcp6", "tcp://[::1]:0", false},       {"udp", "udp://127.0.0.1:0", true},
-    {"rawip", "rawip://127.0.0.1:*", true}, {"rawip6", "rawip://[::1]:*", true},
+    {"inproc", "inproc://*", false, 0},
+    {"ipc", "ipc:///tmp/sp-*", false, 0},
+    {"abstract", "abstract://*", false, 0},
+    {"tcp", "tcp://127.0.0.1:0", false, 0},
+    {"tcp6", "tcp://[::1]:0", false, 0},
+    {"udp", "udp://127.0.0.1:0", true, 65000},
+    {"rawip", "rawip://127.0.0.1:*", true, 65483},
+    {"rawip6", "rawip://[::1]:*", true, 65483},
+    {"unixgram", "unixgram:///tmp/sp-*", false, 131072},
+    {"unixgram+abstract", "unixgram+abstract://*", false, 131072},
 };
 const size_t check_transport_count = sizeof(check_transports) / sizeof(check_transports[0]);
 
@@ -265,26 +271,29 @@ sp_socket check_open(const char *protocol)
     return s;
 }
 
+const struct check_transport *check_transport(const char *name)
+{
+    for (size_t i = 0; i < check_transport_count; i++) {
+        if (strcmp(check_transports[i].name, name) == 0) {
+            return &check_transports[i];
+        }
+    }
+    print_error("no transport \"%s\"\n", name);
+    fail();
+    return NULL;
+}
+
 void check_url(const char *transport, char url[256])
 {
     static atomic_uint next;
+    const char *form = check_transport(transport)->url;
+    // Behind a colon the transport finds it.
+    const char *at = strstr(form, ":*") == NULL ? strchr(form, '*') : NULL;
     char own[64];
 
     (void)snprintf(own, sizeof(own), "check-%d-%u", (int)getpid(), atomic_fetch_add(&next, 1));
-    for (size_t i = 0; i < check_transport_count; i++) {
-        const char *form = check_transports[i].url;
-        // Behind a colon the transport finds it.
-        const char *at = strstr(form, ":*") == NULL ? strchr(form, '*') : NULL;
-
-        if (strcmp(check_transports[i].name, transport) == 0) {
-            (void)snprintf(url, 256, "%.*s%s%s",
-                           (int)(at != NULL ? (size_t)(at - form) : strlen(form)), form,
-                           at != NULL ? own : "", at != NULL ? at + 1 : "");
-            return;
-        }
-    }
-    print_error("no transport \"%s\"\n", transport);
-    fail();
+    (void)snprintf(url, 256, "%.*s%s%s", (int)(at != NULL ? (size_t)(at - form) : strlen(form)),
+                   form, at != NULL ? own : "", at != NULL ? at + 1 : "");
 }
 
 void check_listen(sp_socket s, const char *transport, char url[256], sp_listener *l)

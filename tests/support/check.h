@@ -79,9 +79,12 @@ struct check_transport {
     const char *name;
     const char *url; ///< to listen at; a "*" stands for what nobody else uses
     bool lossy;      ///< what the receiver does not keep up with is lost
+    size_t max;      ///< bytes of the largest message; 0: any
 };
 extern const struct check_transport check_transports[];
 extern const size_t check_transport_count;
+/// The line with this name.
+const struct check_transport *check_transport(const char *name);
 
 /// Whether this process may open raw sockets, for "rawip".
 bool check_net_raw(void);

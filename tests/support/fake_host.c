@@ -169,20 +169,42 @@ static void fake_ep_unwatch(sp_ep_ref *ref, int fd)
     fake_ep_of(ref)->fd = -1;
 }
 
+static void fake_ep_ready(sp_ep_ref *ref)
+{
+    (void)ref;
+    fake.ep_ready++;
+}
+
+static int fake_ep_timer_new(sp_ep_ref *ref, void *cookie, sp_timer_ref **timer)
+{
+    (void)cookie;
+    *timer = (sp_timer_ref *)(void *)ref; // Never looked into.
+    return SP_OK;
+}
+
+static void fake_timer_arm(sp_timer_ref *timer, int64_t ms)
+{
+    (void)timer;
+    (void)ms;
+}
+
+static void fake_timer_cancel(sp_timer_ref *timer)
+{
+    (void)timer;
+}
+
 static int64_t fake_now(void)
 {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec + fake.later;
 }
 
 static uint64_t fake_random(void)
 {
-    static uint64_t state = 1;
-
-    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return state >> 11;
+    fake.random = fake.random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return fake.random >> 11;
 }
 
 static void fake_log(sp_log_level level, const char *id, const char *text)
@@ -214,6 +236,10 @@ const sp_host *fake_host(void)
         .pipe_ready = fake_pipe_ready,
         .ep_watch = fake_ep_watch,
         .ep_unwatch = fake_ep_unwatch,
+        .ep_ready = fake_ep_ready,
+        .ep_timer_new = fake_ep_timer_new,
+        .timer_arm = fake_timer_arm,
+        .timer_cancel = fake_timer_cancel,
         .now = fake_now,
         .random = fake_random,
         .log = fake_log,

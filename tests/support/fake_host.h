@@ -19,10 +19,13 @@ struct fake_counts {
     size_t pipe_watches;
     size_t ep_watches;
     size_t ep_unwatches;
+    size_t ep_ready; ///< calls
     // to be set by the test
     bool no_scratch; ///< scratch() gives NULL
     long alloc_left; ///< so many allocations succeed, then none; -1: all
     int watch_fails; ///< what pipe_watch and ep_watch return
+    int64_t later;   ///< ns that the clock is ahead
+    uint64_t random; ///< where random() is: the same again after fake_reset
 };
 
 extern struct fake_counts fake;

@@ -151,8 +151,8 @@ void fault_place(const char *transport, char url[FAULT_URL])
 
     if (strcmp(transport, "tcp") == 0) {
         (void)snprintf(url, FAULT_URL, "tcp://127.0.0.1:%d", proc_free_port());
-    } else if (strcmp(transport, "ipc") == 0) {
-        (void)snprintf(url, FAULT_URL, "ipc://%s/%d", fault_dir, next++);
+    } else if (strcmp(transport, "ipc") == 0 || strcmp(transport, "unixgram") == 0) {
+        (void)snprintf(url, FAULT_URL, "%s://%s/%d", transport, fault_dir, next++);
     } else {
         (void)snprintf(url, FAULT_URL, "%s://fault-%d-%d", transport, (int)getpid(), next++);
     }
@@ -364,6 +364,16 @@ void fault_await(void)
 
 static int fault_fds[FAULT_FDS_MAX];
 static int fault_fds_n;
+
+int fault_fds_open(void)
+{
+    int n = 0;
+
+    for (int fd = 0; fd < FAULT_FDS_MAX; fd++) {
+        n += fcntl(fd, F_GETFD) >= 0;
+    }
+    return n;
+}
 
 int fault_fds_fill(int limit)
 {

@@ -141,6 +141,9 @@ void fault_await(void);
 int fault_fds_fill(int limit);
 void fault_fds_free(int n);
 
+/// Descriptors of this process. What was sent and arrived may still be open for a moment: wait.
+int fault_fds_open(void);
+
 /// Threads of this process, and its CPU time in ms.
 int fault_threads(void);
 long long fault_cpu(void);

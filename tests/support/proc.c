@@ -302,20 +302,30 @@ bool proc_wait_output(struct proc *p, size_t len, int ms)
     return p->output.len >= len;
 }
 
-bool proc_wait_text(struct proc *p, const char *text, int ms)
+static bool proc_wait_in(struct proc *p, const struct proc_bytes *bytes, const int *fd,
+                         const char *text, int ms)
 {
     long long end = proc_now() + ms;
 
     for (;;) {
-        if (p->output.data != NULL &&
-            memmem(p->output.data, p->output.len, text, strlen(text)) != NULL) {
+        if (bytes->data != NULL && memmem(bytes->data, bytes->len, text, strlen(text)) != NULL) {
             return true;
         }
-        if (p->out < 0 || proc_left(end) == 0) {
+        if (*fd < 0 || proc_left(end) == 0) {
             return false;
         }
         proc_pump(p, proc_left(end));
     }
+}
+
+bool proc_wait_text(struct proc *p, const char *text, int ms)
+{
+    return proc_wait_in(p, &p->output, &p->out, text, ms);
+}
+
+bool proc_wait_error(struct proc *p, const char *text, int ms)
+{
+    return proc_wait_in(p, &p->errors, &p->err, text, ms);
 }
 
 /* ------------------------------------------------------------------ Places */

@@ -47,6 +47,9 @@ bool proc_wait_output(struct proc *p, size_t len, int ms);
 /// Waits until its standard output has the text.
 bool proc_wait_text(struct proc *p, const char *text, int ms);
 
+/// … or its standard error.
+bool proc_wait_error(struct proc *p, const char *text, int ms);
+
 /// Sends a signal.
 void proc_signal(const struct proc *p, int signal_number);
 

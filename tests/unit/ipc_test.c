@@ -20,7 +20,7 @@
 
 #include "fake_host.h"
 #include "transports/ipc/ipc.c"
-#include "transports/ipc/path.c"
+#include "sdk/sockfile.c"
 
 /// The directory of the test that runs, and the socket in it.
 static char dir[64];
@@ -514,7 +514,7 @@ static void ipc_file_never_has_more_permissions_than_asked_for(void **state)
     int fd = raw_socket();
 
     (void)state;
-    // What ipc_path_listen relies on: the file is born with the bits of the socket.
+    // What sp_sockfile_bind relies on: the file is born with the bits of the socket.
     assert_int_equal(fchmod(fd, 0600), 0);
     assert_int_equal(path_bind(fd, &a), SP_OK);
     assert_int_equal(mode_of(file), 0600);
@@ -692,12 +692,20 @@ static pthread_barrier_t race_start;
 static void *race(void *arg)
 {
     struct sockaddr_un a = address(file);
-    struct ipc_path path = {.dir = -1};
+    struct sp_sockfile path = {.dir = -1};
     sp_cause cause;
     int *fd = arg;
 
     (void)pthread_barrier_wait(&race_start);
-    *fd = ipc_path_listen(&a, 0600, 16, &path, &cause);
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd >= 0) {
+        int rc = sp_sockfile_bind(*fd, &a, 0600, &path, &cause);
+
+        if (rc < 0 || listen(*fd, 16) < 0) {
+            (void)close(*fd);
+            *fd = rc < 0 ? rc : -errno;
+        }
+    }
     // Nobody removes the file: the winner must still be found there in the end.
     if (path.dir >= 0) {
         (void)close(path.dir);

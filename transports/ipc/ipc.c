@@ -2,8 +2,7 @@
 /// Transports "ipc" and "abstract": SP over AF_UNIX streams, ipc:///absolute/path,
 /// ipc://relative/path, abstract://name. An endpoint owns its listening socket and file, a pipe its
 /// connection; hello, framing, reads and writes are the stream kit's, the rules for socket files
-/// those of path.h. Thread classes as in sp_transport_ops.
-#include "path.h"
+/// those of sp/sdk/sockfile.h. Thread classes as in sp_transport_ops.
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include <sp/sdk/cause.h>
+#include <sp/sdk/sockfile.h>
 #include <sp/sdk/stream.h>
 
 /// As for tcp: a burst of peers must find room.
@@ -34,7 +34,7 @@ struct ipc_address {
 /// What a listener has beside: a dialer reads its address in the URL.
 struct ipc_bound {
     struct ipc_address addr;
-    struct ipc_path path;
+    struct sp_sockfile path;
 };
 
 struct ipc_ep {
@@ -117,25 +117,31 @@ static int ipc_ep_init(void *ep, const sp_host *host, sp_ep_ref *ref, const char
     return SP_OK;
 }
 
-/// A socket that listens at an abstract name.
-static int ipc_listen_abstract(const struct ipc_address *a, sp_cause *cause)
+/// A new socket that listens at the address of the URL.
+static int ipc_listen_new(struct ipc_ep *e, sp_cause *cause)
 {
+    const struct ipc_address *a = &e->bound->addr;
+    struct sp_sockfile *path = &e->bound->path;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    const char *what = "bind";
-    int err;
+    int rc = SP_OK;
 
     if (fd < 0) {
         return sp_fail(cause, -errno, "socket");
     }
-    if (bind(fd, (const struct sockaddr *)&a->un, a->len) == 0) {
-        what = "listen";
-        if (listen(fd, IPC_BACKLOG) == 0) {
-            return fd;
-        }
+    if (!ipc_is_abstract(e->url)) {
+        rc = sp_sockfile_bind(fd, &a->un, (mode_t)sp_option_load(&e->permissions), path, cause);
+    } else if (bind(fd, (const struct sockaddr *)&a->un, a->len) < 0) {
+        rc = sp_fail(cause, -errno, "bind");
     }
-    err = errno;
-    (void)close(fd);
-    return sp_fail(cause, -err, "%s", what);
+    if (rc == SP_OK && listen(fd, IPC_BACKLOG) < 0) {
+        rc = sp_fail(cause, -errno, "listen");
+        sp_sockfile_remove(path);
+    }
+    if (rc < 0) {
+        (void)close(fd);
+        return rc;
+    }
+    return fd;
 }
 
 /// The listening socket: the one that was given, or a new one. Its file, if it has one, is not ours
@@ -147,12 +153,8 @@ static int ipc_listen_open(struct ipc_ep *e, sp_cause *cause)
     int fd;
 
     *a = ipc_address(e->url);
-    if (given < 0 && ipc_is_abstract(e->url)) {
-        return ipc_listen_abstract(a, cause);
-    }
     if (given < 0) {
-        return ipc_path_listen(&a->un, (mode_t)sp_option_load(&e->permissions), IPC_BACKLOG,
-                               &e->bound->path, cause);
+        return ipc_listen_new(e, cause);
     }
     fd = sp_stream_adopt(given, AF_UNIX, cause);
     if (fd >= 0) {
@@ -170,7 +172,7 @@ static void ipc_ep_close(void *ep)
     e->closed = true;
     if (e->fd >= 0) {
         e->host->ep_unwatch(e->ref, e->fd);
-        ipc_path_remove(&e->bound->path);
+        sp_sockfile_remove(&e->bound->path);
         (void)close(e->fd);
         e->fd = -1;
     }
@@ -193,7 +195,7 @@ static int ipc_listen(void *ep, sp_bound *bound, sp_cause *cause)
     if (e->bound == NULL) {
         return sp_fail(cause, SP_ENOMEM, "listen");
     }
-    e->bound->path = (struct ipc_path){.dir = -1};
+    e->bound->path = (struct sp_sockfile){.dir = -1};
     rc = ipc_listen_open(e, cause);
     if (rc < 0) {
         return rc;
@@ -206,7 +208,7 @@ static int ipc_listen(void *ep, sp_bound *bound, sp_cause *cause)
                    bound->local + abstract);
     rc = e->host->ep_watch(e->ref, e->fd);
     if (rc < 0) {
-        ipc_path_remove(&e->bound->path);
+        sp_sockfile_remove(&e->bound->path);
         (void)close(e->fd);
         e->fd = -1;
         return sp_fail(cause, rc, "watch");

@@ -10,6 +10,7 @@
 #include <sp/plugin.h>
 #include <sp/sdk/cause.h>
 #include <sp/sdk/dgram.h>
+#include <sp/sdk/multicast.h>
 #include <sp/sdk/sockaddr.h>
 
 /// nng 2's; the largest that IPv4 carries is 65507.
@@ -29,6 +30,7 @@ struct udp_ep {
     int addr_count;
     bool any; ///< the host is "*" or absent
     char local_address[UDP_LOCAL_MAX];
+    char group[UDP_LOCAL_MAX];
 };
 
 /* ------------------------------------------------------------------ Addresses */
@@ -233,6 +235,80 @@ static size_t udp_unsplit(struct sp_dgram_ep *ep, int fd, const struct sp_dgram_
     return way;
 }
 
+/* ------------------------------------------------------------------ The group */
+
+/// Option "group".
+static int udp_group(const struct udp_ep *e, sp_inet *group, sp_cause *cause)
+{
+    struct sp_hostport at;
+    int rc = sp_hostport_parse(e->group, &at, cause);
+
+    if (rc == SP_OK) {
+        rc = sp_inet_number(&at, group, cause);
+    }
+    if (rc == SP_OK && (sp_inet_port(group) == 0 || !sp_inet_is_multicast(group))) {
+        rc = sp_fail(cause, SP_EINVAL, "group \"%s\": no multicast address with a port", e->group);
+    }
+    return rc;
+}
+
+/// The interface of the group: that of the address at which it listens, else of "local-address",
+/// else the system's choice.
+static int udp_interface(const struct udp_ep *e, const sp_inet *group, sp_inet *out,
+                         sp_cause *cause)
+{
+    struct sp_hostport at;
+    char full[UDP_LOCAL_MAX + 2];
+    int rc;
+
+    if (sp_inet_local(e->dgram.fd, out) < 0 || out->sa.sa_family != group->sa.sa_family) {
+        return sp_fail(cause, SP_EINVAL,
+                       "group \"%s\": of another address family than the listener", e->group);
+    }
+    if (!sp_inet_is_any(out) || e->local_address[0] == '\0') {
+        return SP_OK;
+    }
+    (void)snprintf(full, sizeof(full), "%s:0", e->local_address);
+    rc = sp_hostport_parse(full, &at, cause);
+    if (rc == SP_OK) {
+        rc = sp_inet_number(&at, out, cause);
+    }
+    return rc == SP_OK && out->sa.sa_family != group->sa.sa_family
+               ? sp_fail(cause, SP_EINVAL, "local-address \"%s\": of another address family",
+                         e->local_address)
+               : rc;
+}
+
+static int udp_join(struct sp_dgram_ep *ep, struct sp_dgram_addr *to, sp_cause *cause)
+{
+    const struct udp_ep *e = (const struct udp_ep *)(const void *)ep;
+    sp_inet group = {0};
+    sp_inet via = {0};
+    int fd;
+    int rc;
+
+    if (e->group[0] == '\0') {
+        return SP_EAGAIN;
+    }
+    rc = udp_group(e, &group, cause);
+    if (rc == SP_OK) {
+        rc = udp_interface(e, &group, &via, cause);
+    }
+    if (rc == SP_OK) {
+        rc = sp_multicast_from(ep->fd, &group, &via, cause);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    fd = udp_socket(&group, cause);
+    rc = fd < 0 ? fd : sp_multicast_join(fd, &group, &via, cause);
+    if (rc < 0 && fd >= 0) {
+        (void)close(fd);
+    }
+    *to = udp_addr(&group);
+    return rc < 0 ? rc : fd;
+}
+
 static const struct sp_dgram_kind udp_kind = {
     .size = sizeof(udp_kind),
     .flags = SP_DGRAM_PLAIN,
@@ -242,6 +318,8 @@ static const struct sp_dgram_kind udp_kind = {
     .open = udp_open,
     .text = udp_text,
     .unsplit = udp_unsplit,
+    .join = udp_join,
+    .scheme = "udp",
 };
 
 /* ------------------------------------------------------------------ The table */
@@ -272,9 +350,12 @@ static const sp_option udp_options[] = {
     SP_DGRAM_OPTIONS,
     {"local-address", SP_OPTION_STR, 0, offsetof(struct udp_ep, local_address), 0, 0, UDP_LOCAL_MAX,
      "", "ADDRESS or ADDRESS:PORT from which to dial"},
+    SP_DGRAM_GROUP_OPTIONS,
+    {"group", SP_OPTION_STR, 0, offsetof(struct udp_ep, group), 0, 0, UDP_LOCAL_MAX, "",
+     "ADDRESS:PORT, multicast, by which listeners find each other; empty: none"},
 };
 
-static const sp_counter udp_counters[] = {SP_DGRAM_COUNTERS};
+static const sp_counter udp_counters[] = {SP_DGRAM_COUNTERS, SP_DGRAM_GROUP_COUNTERS};
 
 static const sp_transport_ops udp_ops = {
     .size = sizeof(udp_ops),

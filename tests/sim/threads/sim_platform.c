@@ -311,6 +311,22 @@ static int table_poller_wait(struct sp__ready *out, int max, int64_t deadline)
     return n;
 }
 
+static int table_poller_look(struct sp__ready *out, int max, int64_t until)
+{
+    int n;
+
+    SIM_POINT();
+    while ((n = take_ready(out, max)) == 0 && !table.woken) {
+        if (sim_now() >= until) {
+            return -1;
+        }
+        sim_yield();
+    }
+    table.woken = false;
+    __tsan_acquire(&table);
+    return n;
+}
+
 static void table_poller_wake(void)
 {
     SIM_POINT();
@@ -408,6 +424,7 @@ const struct sp_platform sim_platform = {
     .watch_out = table_watch_out,
     .unwatch = table_unwatch,
     .poller_wait = table_poller_wait,
+    .poller_look = table_poller_look,
     .poller_wake = table_poller_wake,
     .flag_open = table_flag_open,
     .flag_set = table_flag_set,

@@ -8,8 +8,9 @@
 /// the slots of its table are functions below, as they stand.
 ///
 /// A dialer has a socket of its own, connected to the peer. A listener has one socket for all its
-/// peers, which the socket's actor reads (on_ready) and hands out to the pipes; or it makes one for
-/// each peer (sp_dgram_kind.attach), which is then as a dialer's.
+/// peers, which the socket's actor reads (on_ready) and hands out to the pipes; or that socket only
+/// takes requests, and with each comes a socket for the connection, which the dialer made
+/// (sp_dgram_kind.pair).
 ///
 /// Memory: an idle connection holds its struct, and of a listener's 200 bytes. What was received
 /// and not taken by the core is bounded for each connection; beyond, it is dropped and counted.
@@ -50,12 +51,22 @@ struct sp_dgram_addr {
 /// Nothing under the kit sees to it that bytes arrive as they were sent: each datagram carries a
 /// CRC32C.
 #define SP_DGRAM_CRC 2U
-/// Datagrams arrive, and in order (AF_UNIX): no sequence numbers are looked at, and messages that
-/// find no room stay with the system instead of being dropped.
-#define SP_DGRAM_RELIABLE 4U
+/// Connections are pairs of sockets (pair, ask, attach): datagrams arrive, in order, and the system
+/// reports the end behind them. No sequence numbers are looked at, nobody needs signs of life, and
+/// messages that find no room stay with the system instead of being dropped.
+#define SP_DGRAM_PAIRS 4U
 
 /// Bytes that a transport may have in front of each datagram (sp_dgram_kind.front).
 #define SP_DGRAM_FRONT_MAX 16
+
+#define SP_DGRAM_CONTROL_MAX 128
+
+/// Who sent something, where the system says so; -1: it does not.
+struct sp_dgram_who {
+    int32_t uid;
+    int32_t gid;
+    int32_t pid;
+};
 
 /// One datagram as it came, for sp_dgram_kind.strip and .received.
 struct sp_dgram_in {
@@ -63,6 +74,9 @@ struct sp_dgram_in {
     const unsigned char *data;  ///< its first bytes, at least 128 if it has so many
     size_t len;                 ///< of all of it
     struct msghdr *control;     ///< with msg_control, if the kind has control_size
+    struct sp_dgram_who who;    ///< `received` may write it: of the greeting that makes the
+                                ///< connection, the handshake's credentials
+    int file;                   ///< `received` may put a descriptor here: the kit's from then on
 };
 
 /// What a transport is. Functions run in the class of the slot that calls them; those that are
@@ -76,8 +90,8 @@ struct sp_dgram_kind {
     const char *limit_hint; ///< how a message can be larger: for people
 
     /// [io] A socket, not blocking, closed on exec; connected to ep->remote; or, for a listener,
-    /// bound to ep->local. `bound`: a listener's, to be filled in; NULL: a dialer's. An fd, or
-    /// negative with a cause.
+    /// bound to ep->local. `bound`: a listener's, to be filled in; NULL: a dialer's, not called
+    /// with SP_DGRAM_PAIRS. An fd, or negative with a cause.
     int (*open)(struct sp_dgram_ep *ep, sp_bound *bound, sp_cause *cause);
     /// [any] The address as text, for people, cut to `size`.
     void (*text)(const struct sp_dgram_addr *addr, char *out, size_t size);
@@ -87,12 +101,14 @@ struct sp_dgram_kind {
     /// [io] Optional. How many bytes stand in front of what the kit is to see; negative: the
     /// datagram is none of ours.
     ssize_t (*strip)(const struct sp_dgram_ep *ep, struct sp_dgram_in *in);
-    /// [io] Optional. A listener's peer `to` gets an fd of its own, connected to it. Answers leave
-    /// from there. Negative with a cause: it is refused.
-    int (*attach)(struct sp_dgram_ep *ep, const struct sp_dgram_addr *to, sp_cause *cause);
-    /// [io] Optional. A dialer's: the answer to it, which echoes its token, came from `from`:
-    /// connect `fd` to that. Without it answers of others are none.
-    int (*move)(struct sp_dgram_ep *ep, int fd, const struct sp_dgram_addr *from);
+    /// [io] With SP_DGRAM_PAIRS, all three. pair: a dialer's two sockets, connected to each other,
+    /// which keep datagrams apart and in order and end with the other one; it keeps fds[0]. SP_OK,
+    /// or negative with a cause. ask: sends `n` bytes and the descriptor `fd` to ep->remote. SP_OK;
+    /// SP_EAGAIN: no room just now; negative. attach: a stranger sent `fd` to a listener. SP_OK: it
+    /// is one of a pair, and set up; negative: it is not.
+    int (*pair)(struct sp_dgram_ep *ep, int fds[2], sp_cause *cause);
+    int (*ask)(struct sp_dgram_ep *ep, const void *bytes, size_t n, int fd);
+    int (*attach)(struct sp_dgram_ep *ep, int fd, const struct sp_dgram_who *who);
     /// [io] Optional. Bytes of payload and the kit's head (28 bytes at most) that a datagram on the
     /// way to the peer may have so that nothing splits it; packs are that long at most. `fd`: the
     /// pipe's, connected; or the listener's, then `to` says whom. 0: as long as payload_max.
@@ -104,8 +120,24 @@ struct sp_dgram_kind {
     /// [io] Optional. The handshake is over: credentials (hs->uid …) or more. Negative with
     /// hs->cause: refused, which the peer is told.
     int (*admit)(struct sp_dgram_ep *ep, struct sp_dgram_pipe *pipe, sp_handshake *hs);
-    /// [any] Optional. The socket of this endpoint or pipe was closed (a path to be removed …).
+    /// [any] Optional. The socket of this endpoint or pipe is about to be closed (a path to be
+    /// removed …).
     void (*closed)(struct sp_dgram_ep *ep, int fd);
+    /// [io] Optional. A socket on which a listener hears the announcements of its group, and `to`:
+    /// where those that it sends from its own fd go. SP_EAGAIN: it has no group. Negative with a
+    /// cause.
+    int (*join)(struct sp_dgram_ep *ep, struct sp_dgram_addr *to, sp_cause *cause);
+    const char *scheme; ///< with join: of the URLs, which `text` goes on
+    /// [io] Optional. Bytes that a datagram of this connected socket may have, without the kit's
+    /// head and the transport's front, if that is less than the endpoint's payload_max.
+    size_t (*payload)(struct sp_dgram_ep *ep, int fd);
+    /// [io] Optional, both. Large messages travel as a descriptor of what they are in, beside a
+    /// datagram, with SP_DGRAM_PAIRS. wrap: puts `m`, header and body, into a new file, makes `h`
+    /// send it along by means of `control` (SP_DGRAM_CONTROL_MAX bytes), and returns it for the kit
+    /// to close. unwrap: the message in a file that a peer sent, of at most `max` bytes, 0: any;
+    /// SP_EMSGSIZE, SP_ENOMEM, SP_EPROTO.
+    int (*wrap)(struct sp_dgram_ep *ep, const sp_msg *m, struct msghdr *h, void *control);
+    int (*unwrap)(struct sp_dgram_ep *ep, int file, uint64_t max, sp_msg **m);
 };
 
 /// Counters of an endpoint.
@@ -127,9 +159,14 @@ struct sp_dgram_counts {
     uint64_t turned_away;
     uint64_t evicted;
     uint64_t unsent;
+    uint64_t group_members;
+    uint64_t group_rx;
+    uint64_t group_tx;
+    uint64_t group_refused;
 };
 
-struct sp_dgram_peer; // one that a listener knows
+struct sp_dgram_peer;    // one that a listener knows
+struct sp_dgram_meeting; // its group
 
 /// The kit's part of an endpoint's state.
 struct sp_dgram_ep {
@@ -142,12 +179,14 @@ struct sp_dgram_ep {
     int64_t max_peers;
     int64_t packing;
     int64_t order_window;
+    int64_t file_min; ///< a transport's option: bytes from which a message is wrapped; 0: never
     struct sp_dgram_counts counts;
     struct sp_dgram_addr remote; ///< the transport's: whom a dialer dials
     struct sp_dgram_addr local;  ///< the transport's: where a listener binds, or a dialer
     unsigned char uuid[16];      ///< this instance
     uint64_t secret[2];          ///< of the cookies
     int fd;                      ///< a listener's; -1: none
+    uint32_t payload_max;        ///< the kind's; a transport may set another after sp_dgram_init
     bool closed;
     bool released;        ///< its fd leads nowhere any more
     sp_timer_ref *timer;  ///< NULL: none yet
@@ -156,16 +195,20 @@ struct sp_dgram_ep {
     struct sp_dgram_peer **table;
     uint32_t table_size;
     uint32_t peers;                ///< known
+    uint64_t attached;             ///< pairs that came
     uint32_t plain;                ///< of these, without our extension
     uint32_t pipes;                ///< of a listener, not closed yet
     uint32_t opened;               ///< atomic; … not freed yet
     struct sp_dgram_peer *waiting; ///< to be accepted, the oldest first
     struct sp_dgram_peer *waiting_last;
-    struct sp_dgram_pipe *pipe; ///< a dialer's
-    int64_t due;                ///< ns; when its timer has something to do besides
-    int wanted;                 ///< atomic: what other actors want of this one
-    uint32_t rx_slots;          ///< how many datagrams the next call asks for
-    sp_msg **rx_large;          ///< buffers for large ones
+    struct sp_dgram_pipe *pipe;     ///< a dialer's
+    int64_t due;                    ///< ns; when its timer has something to do besides
+    int wanted;                     ///< atomic: what other actors want of this one
+    uint32_t rx_slots;              ///< how many datagrams the next call asks for
+    sp_msg **rx_large;              ///< buffers for large ones
+    int64_t group_interval;         ///< option, of transports with groups
+    struct sp_dgram_meeting *group; ///< NULL: none
+    int tries;                      ///< of a dialer that found no room
 };
 
 /// The kit's part of a pipe's state. What one actor writes stands apart from what the other does.
@@ -175,13 +218,17 @@ struct sp_dgram_pipe {
     struct sp_dgram_ep *ep;
     struct sp_dgram_peer *peer; ///< a listener's record of it; NULL: a dialer's
     int fd;                     ///< its own; -1: the listener's
+    int far;                    ///< the other one of a pair, until it is sent; -1: none
     bool dialed;
+    struct sp_dgram_who who; ///< the other end's
     uint8_t features; ///< that both ends have; set by the handshake, as the rest up to `error`
     uint16_t type;    ///< ours, on the wire
     uint16_t peer_type;
     uint32_t recv_max;
     uint32_t send_max;
-    uint32_t pack_max; ///< bytes of a pack
+    uint32_t pack_max;      ///< bytes of a pack
+    uint64_t file_recv_max; ///< of a wrapped message; 0: any
+    uint64_t file_send_max; ///< 0: none is taken
     uint64_t token;
     unsigned char uuid[16];      ///< this connection's, of a dialer
     unsigned char peer_uuid[16]; ///< the other end's
@@ -208,10 +255,7 @@ struct sp_dgram_pipe {
     sp_batch held;      ///< behind a gap, by number
     int64_t held_since; ///< ns
     uint32_t rx_next;   ///< number of the next message
-    bool rx_begun;
-    struct {
-        uint32_t from, to;
-    } gaps[4]; ///< the last ones that were given up
+    uint64_t seen[4];   ///< a bit for each of the 256 numbers before it: it has come
     uint32_t rx_slots;
     sp_msg **rx_large;
 
@@ -266,6 +310,11 @@ void sp_dgram_pipe_fini(void *pipe);
         SP_DGRAM_OPTION("order-window", SP_OPTION_INT, order_window, 64, 0, 8192, "messages",      \
                         "messages held to restore order; 0: late ones are dropped")
 
+/// Those of a transport with groups, beside its own "group".
+#define SP_DGRAM_GROUP_OPTIONS                                                                     \
+    SP_DGRAM_OPTION("group-interval", SP_OPTION_INT, group_interval, 1000, 20, 60000, "ms",        \
+                    "time between two announcements to the group")
+
 /// The kit's counters; see struct sp_dgram_counts.
 #define SP_DGRAM_COUNTER(field, doc)                                                               \
     {                                                                                              \
@@ -289,6 +338,13 @@ void sp_dgram_pipe_fini(void *pipe);
         SP_DGRAM_COUNTER(turned_away, "requests to connect that were refused"),                    \
         SP_DGRAM_COUNTER(evicted, "plain peers that made place for another"),                      \
         SP_DGRAM_COUNTER(unsent, "datagrams that the system did not send")
+
+/// Those of a transport with groups.
+#define SP_DGRAM_GROUP_COUNTERS                                                                    \
+    SP_DGRAM_COUNTER(group_members, "members of the group that are known now, without this one"),  \
+        SP_DGRAM_COUNTER(group_rx, "announcements received"),                                      \
+        SP_DGRAM_COUNTER(group_tx, "announcements sent"),                                          \
+        SP_DGRAM_COUNTER(group_refused, "announcements that are no valid ones, or one too many")
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/// Socket files of the transport "ipc". [control]
-#include "path.h"
+/// Socket files. [control]
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include <sp/sdk/cause.h>
+#include <sp/sdk/sockfile.h>
 
 /// How long to wait for other listeners that are taking over a file of the same directory.
 #define LOCK_TRIES 100
@@ -23,7 +23,7 @@ static int path_bind(int fd, const struct sockaddr_un *addr)
 }
 
 /// Opens the directory of the path: readable if possible, since only then can it be locked.
-static int path_open_dir(const struct sockaddr_un *addr, struct ipc_path *path, sp_cause *cause)
+static int path_open_dir(const struct sockaddr_un *addr, struct sp_sockfile *path, sp_cause *cause)
 {
     char dir[sizeof(addr->sun_path) + 1] = ".";
     const char *slash = strrchr(addr->sun_path, '/');
@@ -43,7 +43,9 @@ static int path_open_dir(const struct sockaddr_un *addr, struct ipc_path *path, 
 
 /// Is a process bound to the socket at the path? Asked with a datagram socket: the system then says
 /// "wrong type" for any stream socket that is bound, before it listens too, and the listener is not
-/// bothered with a connection. SP_OK: nobody is. -EADDRINUSE: somebody is, or it cannot be known.
+/// bothered with a connection; a bound datagram socket says "connected", or, if it has a peer, "not
+/// permitted", and notices neither. SP_OK: nobody is. -EADDRINUSE: somebody is, or it cannot be
+/// known.
 static int path_is_stale(const struct sockaddr_un *addr, sp_cause *cause)
 {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -75,7 +77,7 @@ static int path_lock(int dir)
 
 /// May what stands at the path be taken away? SP_OK: it is a socket that nobody is bound to, or it
 /// is gone already.
-static int path_inspect(const struct sockaddr_un *addr, const struct ipc_path *path,
+static int path_inspect(const struct sockaddr_un *addr, const struct sp_sockfile *path,
                         sp_cause *cause)
 {
     struct stat st;
@@ -90,7 +92,7 @@ static int path_inspect(const struct sockaddr_un *addr, const struct ipc_path *p
 }
 
 /// Takes away what is stale, and binds. The caller holds the lock.
-static int path_take_over(int fd, const struct sockaddr_un *addr, const struct ipc_path *path,
+static int path_take_over(int fd, const struct sockaddr_un *addr, const struct sp_sockfile *path,
                           sp_cause *cause)
 {
     int rc = path_inspect(addr, path, cause);
@@ -105,8 +107,8 @@ static int path_take_over(int fd, const struct sockaddr_un *addr, const struct i
     return rc < 0 ? sp_fail(cause, rc, "bind") : SP_OK;
 }
 
-/// Binds. See ipc_path_listen.
-static int path_claim(int fd, const struct sockaddr_un *addr, const struct ipc_path *path,
+/// Binds. See sp_sockfile_bind.
+static int path_claim(int fd, const struct sockaddr_un *addr, const struct sp_sockfile *path,
                       sp_cause *cause)
 {
     int rc = path_bind(fd, addr);
@@ -130,7 +132,7 @@ static int path_claim(int fd, const struct sockaddr_un *addr, const struct ipc_p
 }
 
 /// The file is there: remembers which one it is and gives it exactly the bits that are asked for.
-static int path_settle(struct ipc_path *path, mode_t mode, sp_cause *cause)
+static int path_settle(struct sp_sockfile *path, mode_t mode, sp_cause *cause)
 {
     struct stat st;
 
@@ -148,16 +150,12 @@ static int path_settle(struct ipc_path *path, mode_t mode, sp_cause *cause)
     return SP_OK;
 }
 
-int ipc_path_listen(const struct sockaddr_un *addr, mode_t mode, int backlog, struct ipc_path *path,
-                    sp_cause *cause)
+int sp_sockfile_bind(int fd, const struct sockaddr_un *addr, mode_t mode, struct sp_sockfile *path,
+                     sp_cause *cause)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int rc;
 
     path->dir = -1;
-    if (fd < 0) {
-        return sp_fail(cause, -errno, "socket");
-    }
     rc = path_open_dir(addr, path, cause);
     // Linux creates the file with the bits of the socket: they are in force from the first moment
     // on.
@@ -169,19 +167,14 @@ int ipc_path_listen(const struct sockaddr_un *addr, mode_t mode, int backlog, st
     }
     if (rc == SP_OK) {
         rc = path_settle(path, mode, cause);
-        if (rc == SP_OK && listen(fd, backlog) < 0) {
-            rc = sp_fail(cause, -errno, "listen");
-        }
     }
     if (rc < 0) {
-        ipc_path_remove(path);
-        (void)close(fd);
-        return rc;
+        sp_sockfile_remove(path);
     }
-    return fd;
+    return rc;
 }
 
-void ipc_path_remove(struct ipc_path *path)
+void sp_sockfile_remove(struct sp_sockfile *path)
 {
     struct stat st;
 
