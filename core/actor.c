@@ -13,6 +13,7 @@ void sp__actor_init(struct sp__actor *a, struct sp__object *owner, bool user_cod
     a->owner = owner;
     a->user_code = user_code;
     a->dedicated = false;
+    a->more = false;
     a->hand = NULL;
     atomic_init(&a->slot, SP__SLOT_NONE);
     SP__TRACE(A0, a, owner);
@@ -195,7 +196,7 @@ void sp__post(struct sp__event *ev)
 }
 
 /// Hands the nodes, oldest first, to their ports, each run of one port in one call.
-static void actor_dispatch(struct sp__node *list)
+static void actor_dispatch(struct sp__actor *a, struct sp__node *list)
 {
     while (list != NULL) {
         struct sp__port *port = sp__node_port(list);
@@ -208,6 +209,7 @@ static void actor_dispatch(struct sp__node *list)
         batch.tail = (sp_msg *)last;
         list = last->next;
         last->next = NULL;
+        a->more = list != NULL && sp__node_port(list)->handle == port->handle;
         port->handle(port, &batch);
     }
 }
@@ -248,7 +250,7 @@ static void actor_run_hand(struct sp__actor *a)
             actor_port_set(last, port);
         }
         last->next = actor_drain(a);
-        actor_dispatch(first);
+        actor_dispatch(a, first);
         return;
     }
     for (; last->next != NULL; batch.n++) {
@@ -263,6 +265,6 @@ void sp__actor_visit(struct sp__actor *a)
     if (a->hand != NULL) {
         actor_run_hand(a);
     } else {
-        actor_dispatch(actor_drain(a));
+        actor_dispatch(a, actor_drain(a));
     }
 }

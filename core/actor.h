@@ -45,7 +45,8 @@ struct sp__actor {
     struct sp__node *hand;    ///< the owner's: what it was taken over with, oldest first
     bool user_code;           ///< calls the user: runs on workers only, never in place
     bool dedicated;           ///< … on a thread of its own (app_thread.c); the owner's
-    atomic_uchar slot;        ///< enum sp__slot: what it called last
+    bool more;         ///< what follows in this visit is for a port of the same kind; likewise
+    atomic_uchar slot; ///< enum sp__slot: what it called last
 };
 
 /// The actor is about to call a function that is not the core's. The owner's. Relaxed: who finds it

@@ -25,7 +25,7 @@ static bool op_take(struct sp__ctx *c, struct sp__waiter *w, bool first, sp_msg 
     return true;
 }
 
-struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool first)
+struct sp__wake sp__rx_op(struct sp__ctx *c, struct sp__waiter *w, bool first)
 {
     struct sp__ctx *q = c->rx;
     struct sp__wake next = {NULL, NULL};
@@ -33,7 +33,7 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
     bool through;
     int rc;
 
-    sp__lock(&q->lock);
+    w->receives = true;
     through = op_take(c, w, first, &m, &rc);
     if (through) {
         sp__rx_changed(q);
@@ -45,6 +45,12 @@ struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool fi
         w->over(w, rc, m);
     }
     return next;
+}
+
+struct sp__wake sp__ctx_recv_op(struct sp__ctx *c, struct sp__waiter *w, bool first)
+{
+    sp__lock(&c->rx->lock);
+    return sp__rx_op(c, w, first);
 }
 
 bool sp__ctx_recv_leave(struct sp__ctx *c, struct sp__waiter *w, struct sp__wake *next)

@@ -200,7 +200,11 @@ static void rx_wake(struct sp__ctx *c)
     c->waited = c->waited || !c->early;
     c->early = false;
     SP__TRACE(D4, c, sp__wake_id(wake));
-    sp__unlock(&c->lock);
+    if (wake.op != NULL && wake.op->receives) {
+        wake = sp__rx_op(wake.op->ctx, wake.op, true);
+    } else {
+        sp__unlock(&c->lock);
+    }
     sp__wake(wake);
 }
 

@@ -19,6 +19,9 @@ bool sp__rx_join(struct sp__ctx *q, struct sp__waiter *w, bool first);
 /// For those who go on waiting: wakes the next receiver if there is something, else sees to it that
 /// the next push does. Who is returned is to be woken after the lock.
 struct sp__wake sp__rx_pass_on(struct sp__ctx *c);
+/// Receives for an operation: ends it, or puts it into the list. With the lock, which it gives up.
+/// Returns who is to be woken next.
+struct sp__wake sp__rx_op(struct sp__ctx *c, struct sp__waiter *w, bool first);
 /// The protocol ended what was waited for: takes that, which is next. Returns its error.
 int sp__rx_end(struct sp__ctx *c);
 /// The same, for one of those who wait: all of them are told, and the last one takes it.

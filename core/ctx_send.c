@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TOGETHER_MAX 64 // messages of several contexts that leave as one batch
+
 /// Takes credit for one message. True: it did, and `left` is what there is now.
 static inline bool credit_take(struct sp__ctx *c, uint32_t cost, int64_t *left)
 {
@@ -647,7 +649,13 @@ void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
         c->round = sp__msg(nodes->tail)->round;
     }
     s->pending += nodes->n;
-    if (c->pending.head == NULL && nodes->n == 1) {
+    s->together += nodes->n;
+    if (s->actor.more && s->together < TOGETHER_MAX) {
+        sp_batch_join(&c->pending, nodes);
+        sp__ctx_offer(c);
+        return; // What is sent on the next context leaves with it.
+    }
+    if (c->pending.head == NULL && s->together == 1) {
         c->pending = *nodes;
         s->alone = true;
         sp__ctx_offer(c);
@@ -656,6 +664,7 @@ void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
         sp_batch_join(&c->pending, nodes);
         sp__ctx_offer(c);
     }
+    s->together = 0;
     sp__sock_settle(s);
 }
 

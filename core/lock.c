@@ -7,6 +7,7 @@
 int sp__lock_init(struct sp__lock *l)
 {
     atomic_init(&l->word, 0);
+    atomic_init(&l->waits, 0);
     l->parker.token = 0;
     SP__TRACE(N0, l, 0);
     return pthread_mutex_init(&l->queue, NULL) == 0 ? SP_OK : SP_ENOMEM;
@@ -18,29 +19,36 @@ void sp__lock_fini(struct sp__lock *l)
     (void)pthread_mutex_destroy(&l->queue);
 }
 
-/// Marks it, as whoever waits does. Returns what it was; 0: the caller has it now.
-static unsigned lock_mark(struct sp__lock *l)
+/// Takes it if it is free.
+static bool lock_try(struct sp__lock *l)
 {
-    // Acquire: see sp__lock.
-    unsigned was = atomic_exchange_explicit(&l->word, 2, memory_order_acquire);
+    unsigned was = 0;
 
-    SP__TRACE(N3, l, was);
-    return was;
+    // Acquire: see sp__lock. seq_cst: after the heavy fence, see sp__unlock.
+    (void)atomic_compare_exchange_strong_explicit(&l->word, &was, 1, memory_order_seq_cst,
+                                                  memory_order_relaxed);
+    SP__TRACE(N4, l, was);
+    return was == 0;
 }
 
 void sp__lock_wait(struct sp__lock *l)
 {
     (void)pthread_mutex_lock(&l->queue);
     SP__TRACE(N2, l, 0);
-    // Who finds it free holds it, with the mark, though nobody may wait any more: one token too
-    // many ends one park. Who finds it held has set the mark, so who holds it leaves a token, now
-    // or before we park. Model: lock.pml.
-    while (lock_mark(l) != 0) {
+    // seq_cst, the heavy side: who gives the lock back from now on leaves a token, or we find it
+    // given back. Model: lock.pml.
+    atomic_store_explicit(&l->waits, 1, memory_order_seq_cst);
+    SP__TRACE(N3, l, 0);
+    sp__fence_heavy();
+    while (!lock_try(l)) {
         (void)sp__platform->park(&l->parker, SP__NEVER);
-        SP__TRACE(N4, l, 0);
+        SP__TRACE(N5, l, 0);
     }
+    // Who saw it and leaves a token yet ends one park too many. Relaxed: under the mutex.
+    atomic_store_explicit(&l->waits, 0, memory_order_relaxed);
+    SP__TRACE(N9, l, 0);
     (void)pthread_mutex_unlock(&l->queue);
-    SP__TRACE(N5, l, 0);
+    SP__TRACE(N10, l, 0);
 }
 
 void sp__lock_pass(struct sp__lock *l)

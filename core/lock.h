@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /// A lock that is held for a few instructions, and hardly ever waited for: one word that is taken
 /// and given back inline. Who has to wait queues at a mutex; the first of these sleeps on a place
-/// to park of the lock's own. [any]
+/// to park of the lock's own. Giving it back is a store: who has to wait pays for the fence behind
+/// it (fence.h). [any]
 #ifndef SP_CORE_LOCK_H
 #define SP_CORE_LOCK_H
 
+#include "fence.h"
 #include "platform.h"
 #include "trace.h"
 
@@ -12,7 +14,8 @@
 #include <stdatomic.h>
 
 struct sp__lock {
-    atomic_uint word;         ///< 0 free, 1 held, 2 held and somebody waits
+    atomic_uint word;         ///< 0 free, 1 held
+    atomic_uint waits;        ///< 1: who gives it back leaves a token in `parker`
     struct sp__parker parker; ///< where the first of those who wait sleeps
     pthread_mutex_t queue;    ///< … which is who has this
 };
@@ -22,7 +25,7 @@ int sp__lock_init(struct sp__lock *l);
 void sp__lock_fini(struct sp__lock *l);
 
 /// Behind the two below: the lock is not free, and somebody waits for it. Unlike a mutex it is
-/// touched after it was given back, so who does that keeps what it stands in alive: a call by its
+/// looked at after it was given back, so who does that keeps what it stands in alive: a call by its
 /// hazard, an actor by its owner, an operation by its target.
 void sp__lock_wait(struct sp__lock *l);
 void sp__lock_pass(struct sp__lock *l);
@@ -43,11 +46,15 @@ static inline void sp__lock(struct sp__lock *l)
 
 static inline void sp__unlock(struct sp__lock *l)
 {
-    // Release: see sp__lock.
-    unsigned was = atomic_exchange_explicit(&l->word, 0, memory_order_release);
+    unsigned waits;
 
-    SP__TRACE(N6, l, was);
-    if (was == 2) {
+    // Release: see sp__lock. seq_cst, the light side, against sp__lock_wait: either it finds the
+    // lock given back, or we find that somebody waits.
+    SP__STORE_LIGHT(&l->word, 0);
+    SP__TRACE(N6, l, 0);
+    waits = atomic_load_explicit(&l->waits, memory_order_seq_cst);
+    SP__TRACE(N11, l, waits);
+    if (waits != 0) {
         sp__lock_pass(l);
     }
 }

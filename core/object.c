@@ -4,6 +4,7 @@
 #include "object.h"
 
 #include "error.h"
+#include "fence.h"
 #include "platform.h"
 #include "runtime.h"
 #include "thread.h"
@@ -56,7 +57,18 @@ unsigned sp__objects(void)
     return atomic_load_explicit(&retired.count, memory_order_relaxed);
 }
 
-/// Whether some thread's call uses the object. Sequentially consistent, against the publication in
+/// Before the hazards are looked at: only what had a handle can be in one.
+static void retired_fence(const struct sp__object *list)
+{
+    while (list != NULL && list->id == 0) {
+        list = list->retired;
+    }
+    if (list != NULL) {
+        sp__fence_heavy();
+    }
+}
+
+/// Whether some thread's call uses the object. Behind retired_fence, against the publication in
 /// sp__enter.
 static bool object_in_use(const struct sp__object *obj)
 {
@@ -90,6 +102,7 @@ void sp__reclaim(void)
     (void)pthread_mutex_lock(&retired.lock);
     todo = retired.head;
     retired.head = NULL;
+    retired_fence(todo);
     while (todo != NULL) {
         struct sp__object *obj = todo;
         // Hazards first: without one no new reference can come, but the last call may have left one
@@ -284,12 +297,12 @@ int sp__enter(uint64_t id, enum sp__kind kind, struct sp__object **obj)
     }
     SP__ASSERT(t->depth < SP__HAZARDS);
     hazard = &t->hazard[t->depth];
-    // Acquire: the object's fields (release in sp__handle_open, through the id). seq_cst, the store
-    // of the hazard before the second look at the id, against sp__handle_close's store of the id
-    // before object_in_use looks at hazards: one of the two sees the other. Release when it is
-    // given up: as in sp__leave.
+    // Acquire: the object's fields (release in sp__handle_open, through the id). seq_cst, the light
+    // side: the store of the hazard before the second look at the id, against sp__handle_close's
+    // store of the id before sp__reclaim, the heavy side, looks at hazards: one of the two sees the
+    // other. Release when it is given up: as in sp__leave.
     o = atomic_load_explicit(&s->obj, memory_order_acquire);
-    atomic_store_explicit(hazard, o, memory_order_seq_cst);
+    SP__STORE_LIGHT(hazard, o);
     SP__TRACE(F2, o, id);
     if (o == NULL || atomic_load_explicit(&s->id, memory_order_seq_cst) != id ||
         atomic_load_explicit(&s->obj, memory_order_acquire) != o) {

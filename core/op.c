@@ -16,6 +16,7 @@ static struct {
     struct sp_op *head; ///< that sleep, linked by sleep_next and _prev
 } sleepers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+#define OP_ROW 4        // callbacks of one operation in a row
 #define OP_DEFAULT (-2) // deadline: the time-out of what it is started on
 
 /// Keeps the list of those that sleep, under op->lock.
@@ -94,11 +95,33 @@ static bool op_runs_here(struct sp_op *op)
     return atomic_load_explicit(&op->runner, memory_order_relaxed) == sp__self();
 }
 
+/// Whether this is inside its callback, even if that has started it again.
+static bool op_is_inside(struct sp_op *op)
+{
+    struct sp__thread *t = sp__thread_current;
+
+    // Relaxed: only the thread itself finds itself there.
+    return t != NULL && atomic_load_explicit(&op->inside, memory_order_relaxed) == t;
+}
+
+/// It is at rest, and gives up what it held meanwhile.
+static void op_rests(struct sp_op *op, struct sp__object *target, bool waited)
+{
+    op_count(false);
+    if (waited) {
+        op_wake_waiters(op);
+    }
+    if (target != NULL) {
+        sp__drop(target);
+    }
+    sp__drop(&op->obj);
+}
+
 /// It is through. Whoever has it in hand, with no lock held.
 static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
 {
     struct sp_op *op = SP__CONTAINER(w, struct sp_op, waiter);
-    struct sp__object *target;
+    struct sp__object *target = NULL;
     struct sp__scope *scope;
     bool waited;
 
@@ -116,45 +139,64 @@ static void op_over(struct sp__waiter *w, int rc, sp_msg *m)
     }
     scope = sp__scope_op_leaves(op);
     op_sleeps(op, false);
+    waited = op->waiters.head != NULL;
+    if (op->done == NULL) {
+        target = op->target;
+        op->target = NULL;
+    }
+    sp__unlock(&op->lock);
+    sp__scope_drop(scope);
+    if (op->done == NULL) {
+        op_rests(op, target, waited);
+    } else if (op_is_inside(op)) {
+        op->again = true;
+    } else {
+        sp__post_one(&op->user, &op->over_port, (sp_msg *)&op->over);
+    }
+}
+
+/// Runs the callback. No lock: until it is started again, by the callback, or is at rest, nobody
+/// else changes it.
+static void op_call(struct sp_op *op)
+{
+    struct sp__object *target;
+    bool waited;
+
+    op->again = false;
+    // Relaxed: only the thread itself finds itself there.
+    atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
+    op->done(op, op->arg);
+    if (!op_runs_here(op)) {
+        op_count(false);
+        return;
+    }
+    sp__lock(&op->lock);
+    atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
+    op->state = SP__OP_REST;
     target = op->target;
     op->target = NULL;
     waited = op->waiters.head != NULL;
     sp__unlock(&op->lock);
-    if (op->done != NULL) {
-        sp__post(&op->done_ev);
-    } else {
-        op_count(false);
-        if (waited) {
-            op_wake_waiters(op);
-        }
-    }
-    if (target != NULL) {
-        sp__drop(target);
-    }
-    sp__scope_drop(scope);
-    sp__drop(&op->obj);
+    op_rests(op, target, waited);
 }
 
-/// Runs the callback, on a worker. No lock: until it is started again, by the callback, or is at
-/// rest, nobody else changes it.
-static void op_on_done(struct sp__event *ev)
+/// On a worker. What the callback starts and is over at once needs no way through the mailbox, a
+/// few times in a row.
+static void op_on_over(struct sp__port *port, sp_batch *nodes)
 {
-    struct sp_op *op = SP__CONTAINER(ev, struct sp_op, done_ev);
-    bool waited = false;
+    struct sp_op *op = SP__CONTAINER(port, struct sp_op, over_port);
+    struct sp__thread *t = sp__self(); // Not NULL: it runs an actor.
 
-    // Relaxed: only the thread itself finds itself there.
-    atomic_store_explicit(&op->runner, sp__self(), memory_order_relaxed);
-    op->done(op, op->arg);
-    if (op_runs_here(op)) {
-        sp__lock(&op->lock);
-        atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
-        op->state = SP__OP_REST;
-        waited = op->waiters.head != NULL;
-        sp__unlock(&op->lock);
+    (void)nodes; // op->over, alone.
+    atomic_store_explicit(&op->inside, t, memory_order_relaxed);
+    op_call(op);
+    for (int i = 1; op->again && i < OP_ROW; i++) {
+        sp__runs(t, &op->user); // Each call has its time.
+        op_call(op);
     }
-    op_count(false);
-    if (waited) {
-        op_wake_waiters(op);
+    atomic_store_explicit(&op->inside, NULL, memory_order_relaxed);
+    if (op->again) {
+        sp__post_one(&op->user, &op->over_port, (sp_msg *)&op->over);
     }
 }
 
@@ -300,6 +342,7 @@ static int op_startable(struct sp_op *op)
 /// Makes it pending; then it is the caller's to be tried. Errors with detail.
 static int op_begin(struct sp_op *op, const struct op_start *s)
 {
+    struct sp__object *before;
     int64_t timeout;
     sp_msg *old;
     int rc;
@@ -316,6 +359,9 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     }
     timeout = s->kind == SP__OP_SLEEP || op->timeout == OP_DEFAULT ? s->timeout : op->timeout;
     old = op->msg;
+    if (op->state == SP__OP_REST) {
+        sp__hold(&op->obj);
+    }
     op->state = SP__OP_PENDING;
     atomic_store_explicit(&op->runner, NULL, memory_order_relaxed);
     op->kind = s->kind;
@@ -326,13 +372,15 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     op->ctx = s->ctx;
     op->ep = s->ep;
     op->device = s->device;
+    before = op->target; // Started by its callback, most often on the same.
     op->target = s->target;
     op->waiter.ctx = s->ctx;
     op->waiter.left = false;
     op_count(true); // Until it is at rest again.
-    sp__hold(&op->obj);
     op_sleeps(op, op->asleep);
-    if (op->target != NULL) {
+    if (before == s->target) {
+        before = NULL;
+    } else if (op->target != NULL) {
         sp__hold(op->target);
     }
     op->cut = false;
@@ -347,6 +395,9 @@ static int op_begin(struct sp_op *op, const struct op_start *s)
     }
     sp__unlock(&op->lock);
     sp__msg_release(old); // Received and not taken.
+    if (before != NULL) {
+        sp__drop(before);
+    }
     return SP_OK;
 }
 
@@ -517,7 +568,7 @@ int sp_op_new(sp_op **out, void (*done)(sp_op *op, void *arg), void *arg)
         sp__object_init(&op->obj, SP__KIND_NONE, op_destroy);
         sp__actor_init(&op->user, &op->obj, true);
         sp__actor_init(&op->ctl, &op->obj, false);
-        sp__event_init(&op->done_ev, &op->user, NULL, op_on_done);
+        op->over_port.handle = op_on_over;
         sp__timer_init(&op->timer, &op->ctl, &op->obj, op_on_time);
         op->done = done;
         op->arg = arg;

@@ -59,6 +59,10 @@ struct sp_platform {
     /// Between two looks of a thread that spins; now and then it gives way to who else wants its
     /// CPU.
     void (*relax)(bool give_way);
+    /// Whether there is `fence`, which takes all threads of the process through a full fence before
+    /// it returns. NULL: there is not.
+    bool (*fence_open)(void);
+    void (*fence)(void);
     /// How many CPUs the process may use, by affinity and quota.
     unsigned (*cpus)(void);
     /// Starts a thread; joined by thread_join.

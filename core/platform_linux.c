@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -144,6 +145,22 @@ static void linux_relax(bool give_way)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+}
+
+static bool linux_fence_open(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+/// It fails only for want of memory, or where system calls were forbidden meanwhile. What is in a
+/// store buffer then is out of it long before a thread was put to sleep and woken.
+static void linux_fence(void)
+{
+    struct timespec ts = {0, SP__MS};
+
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) {
+        (void)nanosleep(&ts, NULL);
+    }
 }
 
 /// The quota of the process's control group in whole CPUs, rounded up. 0: none.
@@ -482,6 +499,8 @@ const struct sp_platform sp__platform_linux = {
     .park = linux_park,
     .unpark = linux_unpark,
     .relax = linux_relax,
+    .fence_open = linux_fence_open,
+    .fence = linux_fence,
     .cpus = linux_cpus,
     .thread_start = linux_thread_start,
     .thread_join = linux_thread_join,

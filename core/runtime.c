@@ -5,6 +5,7 @@
 #include "app.h"
 #include "config.h"
 #include "error.h"
+#include "fence.h"
 #include "log.h"
 #include "mailbox.h"
 #include "op.h"
@@ -154,6 +155,7 @@ static int runtime_start_with(const sp_config *cfg)
     if (cfg != NULL) {
         sp__log_level((sp_log_level)runtime.config.log_level);
     }
+    sp__fences_begin();
     sp__pipe_ids_begin();
     sp__self()->turn = 0;
     sp__pool_limit((uint64_t)runtime.config.memory_max);

@@ -4,6 +4,7 @@
 #include "sched.h"
 
 #include "app.h"
+#include "fence.h"
 #include "platform.h"
 #include "sched_state.h"
 #include "timer.h"
@@ -14,25 +15,45 @@
 #define ROWS_GLANCE 4   // rows after which it looks at the poller
 #define HERE_BUDGET 32  // actors that an application's thread runs in one call, or a guard
 #define CHAIN_MAX 16    // turns in a row for actors that schedule each other
+#define ROB_LOOKS 1000  // at a queue that is just being changed
 #define START_BACKLOG 4 // waiting actors that make another worker worth its start
 
 struct sp__sched sp__sched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ------------------------------------------------------------------ Queues */
 
-/// What a worker has queued may be robbed meanwhile, when a callback does not return (release: to
-/// who robs). So it takes out what it changes, and puts it back; other threads need not. Relaxed,
-/// the rest: its own.
+/// What a worker has queued may be robbed meanwhile, when a callback does not return. It changes
+/// its queue between queue_begin and queue_end; who robs it asks for that first, and comes when it
+/// is not in between. Asked, it takes out what it changes by an exchange, and puts it back, as then
+/// they may both be at it. True: nobody has asked. Other threads' queues are not robbed.
+static inline bool queue_begin(struct sp__thread *t)
+{
+    if (!t->worker) {
+        return true;
+    }
+    // seq_cst, the light side, against sp__local_rob: it sees that this is in between, or is seen.
+    SP__STORE_LIGHT(&t->queueing, true);
+    return !atomic_load_explicit(&t->robbed, memory_order_seq_cst);
+}
+
+static inline void queue_end(struct sp__thread *t)
+{
+    if (t->worker) {
+        // Release: what was queued; pairs with the acquire in sp__local_rob.
+        atomic_store_explicit(&t->queueing, false, memory_order_release);
+    }
+}
+
+/// Who robs may be at it. Relaxed: its own.
 static SP__APART struct sp__actor *queue_win(_Atomic(struct sp__actor *) *at)
 {
     return atomic_exchange_explicit(at, NULL, memory_order_relaxed);
 }
 
-static inline struct sp__actor *queue_take(struct sp__thread *t, _Atomic(struct sp__actor *) *at)
+/// Takes what is there, between the two; `alone` is what queue_begin said.
+static inline struct sp__actor *queue_take(_Atomic(struct sp__actor *) *at, bool alone)
 {
-    struct sp__actor *a = atomic_load_explicit(at, memory_order_relaxed);
-
-    return a != NULL && t->worker ? queue_win(at) : a;
+    return alone ? atomic_load_explicit(at, memory_order_relaxed) : queue_win(at);
 }
 
 static inline void queue_put(_Atomic(struct sp__actor *) *at, struct sp__actor *a)
@@ -41,9 +62,10 @@ static inline void queue_put(_Atomic(struct sp__actor *) *at, struct sp__actor *
     atomic_store_explicit(at, a, memory_order_release);
 }
 
-static void local_push(struct sp__thread *t, struct sp__actor *a)
+/// Appends, between the two.
+static void queue_append(struct sp__thread *t, struct sp__actor *a, bool alone)
 {
-    struct sp__actor *head = queue_take(t, &t->run_head);
+    struct sp__actor *head = queue_take(&t->run_head, alone);
 
     a->link = NULL;
     if (head != NULL) {
@@ -55,33 +77,58 @@ static void local_push(struct sp__thread *t, struct sp__actor *a)
     queue_put(&t->run_head, head);
 }
 
+static void local_push(struct sp__thread *t, struct sp__actor *a)
+{
+    bool alone = queue_begin(t);
+
+    queue_append(t, a, alone);
+    queue_end(t);
+}
+
 /// The actor that was just scheduled goes first; who was there goes to the tail.
 static void local_push_next(struct sp__thread *t, struct sp__actor *a)
 {
-    struct sp__actor *before = queue_take(t, &t->run_next);
+    bool alone = queue_begin(t);
+    struct sp__actor *before = queue_take(&t->run_next, alone);
 
     if (before != NULL) {
-        local_push(t, before);
+        queue_append(t, before, alone);
     }
     queue_put(&t->run_next, a);
+    queue_end(t);
 }
 
-static inline __attribute__((always_inline)) struct sp__actor *local_pop(struct sp__thread *t)
+static struct sp__actor *queue_pop(struct sp__thread *t, bool alone)
 {
-    struct sp__actor *a = queue_take(t, &t->run_next);
+    struct sp__actor *a = queue_take(&t->run_next, alone);
 
     if (a != NULL) {
         queue_put(&t->run_next, NULL);
         if (++t->run_chain < CHAIN_MAX || !sp__run_more(t)) {
             return a;
         }
-        local_push(t, a); // It had its share in a row: the others first.
+        queue_append(t, a, alone); // It had its share in a row: the others first.
     }
     t->run_chain = 0;
-    a = queue_take(t, &t->run_head);
+    a = queue_take(&t->run_head, alone);
     if (a != NULL) {
         queue_put(&t->run_head, a->link);
     }
+    return a;
+}
+
+static inline __attribute__((always_inline)) struct sp__actor *local_pop(struct sp__thread *t)
+{
+    struct sp__actor *a;
+    bool alone;
+
+    if (!sp__local_any(t)) {
+        t->run_chain = 0;
+        return NULL;
+    }
+    alone = queue_begin(t);
+    a = queue_pop(t, alone);
+    queue_end(t);
     return a;
 }
 
@@ -190,11 +237,18 @@ static void shared_push(struct sp__actor *first)
 }
 
 /// Takes all that is queued here, in order.
-static inline __attribute__((always_inline)) struct sp__actor *local_take(struct sp__thread *t)
+static struct sp__actor *local_take(struct sp__thread *t)
 {
-    struct sp__actor *next = queue_take(t, &t->run_next);
-    struct sp__actor *first = queue_take(t, &t->run_head);
+    struct sp__actor *next;
+    struct sp__actor *first;
+    bool alone;
 
+    if (!sp__local_any(t)) {
+        return NULL;
+    }
+    alone = queue_begin(t);
+    next = queue_take(&t->run_next, alone);
+    first = queue_take(&t->run_head, alone);
     if (first != NULL) {
         queue_put(&t->run_head, NULL);
     }
@@ -203,23 +257,46 @@ static inline __attribute__((always_inline)) struct sp__actor *local_take(struct
         next->link = NULL;
         *(first != NULL ? &t->run_tail->link : &first) = next;
     }
+    queue_end(t);
     return first;
+}
+
+/// Whether the owner of a queue is not in between queue_begin and queue_end, or soon. It is there
+/// for a few instructions; one that lost its CPU there is not waited for, and not robbed.
+static bool rob_may(struct sp__thread *t)
+{
+    for (int i = 0; i < ROB_LOOKS; i++) {
+        // Acquire: pairs with the release in queue_end.
+        if (!atomic_load_explicit(&t->queueing, memory_order_acquire)) {
+            return true;
+        }
+        sp__platform->relax(false);
+    }
+    return false;
 }
 
 struct sp__actor *sp__local_rob(struct sp__thread *t)
 {
-    // Acquire, both: pairs with the releases of the owner.
-    struct sp__actor *first = atomic_exchange_explicit(&t->run_head, NULL, memory_order_acquire);
-    struct sp__actor *next;
+    struct sp__actor *first = NULL;
+    struct sp__actor *next = NULL;
 
-    for (const struct sp__actor *a = first; a != NULL; a = a->link) {
-        SP__TRACE(A25, a, t);
+    // seq_cst, the heavy side: see queue_begin. One robs at a time, under the scheduler's lock.
+    atomic_store_explicit(&t->robbed, true, memory_order_seq_cst);
+    sp__fence_heavy();
+    if (rob_may(t)) {
+        // Acquire, both: pairs with the releases of the owner.
+        first = atomic_exchange_explicit(&t->run_head, NULL, memory_order_acquire);
+        for (const struct sp__actor *a = first; a != NULL; a = a->link) {
+            SP__TRACE(A25, a, t);
+        }
+        next = atomic_exchange_explicit(&t->run_next, NULL, memory_order_acquire);
+        if (next != NULL) {
+            SP__TRACE(A25, next, t);
+            next->link = first;
+        }
     }
-    next = atomic_exchange_explicit(&t->run_next, NULL, memory_order_acquire);
-    if (next != NULL) {
-        SP__TRACE(A25, next, t);
-        next->link = first;
-    }
+    // Release: the owner that changes its queue alone again sees it as it was left.
+    atomic_store_explicit(&t->robbed, false, memory_order_release);
     return next != NULL ? next : first;
 }
 
@@ -267,7 +344,6 @@ void sp__schedule(struct sp__actor *a)
         a->link = NULL;
         shared_push(a);
     } else if (t->in_user) {
-        t->row_news = true;
         local_push(t, a); // The others that are called come first, and may post to it too.
     } else {
         local_push_next(t, a);
@@ -328,15 +404,11 @@ static struct sp__actor *shared_take_user(void)
 }
 
 /// Whether the thread is in a row, which who guards it may have ended.
-static bool row_goes_on(struct sp__thread *t)
+static inline bool row_goes_on(struct sp__thread *t)
 {
-    if (atomic_load_explicit(&t->row, memory_order_relaxed) == 0 || !t->row_news) {
-        return atomic_load_explicit(&t->row, memory_order_relaxed) != 0;
-    }
-    t->row_news = false;
-    // seq_cst, against row_end: it comes after this, and who ended the row then finds what was
-    // queued here before; or this comes after it, and sees that the row is over.
-    return atomic_fetch_or_explicit(&t->row, 0, memory_order_seq_cst) != 0;
+    // seq_cst, the light side behind queue_put, against sp__rows_look: who ended the row finds what
+    // was queued here, or this sees that the row is over.
+    return SP__LOAD_LIGHT(&t->row) != 0;
 }
 
 /// The user's code is about to be called, or was called and may take long: what is queued here is
@@ -361,7 +433,6 @@ static void row_run(struct sp__thread *t, struct sp__actor *a)
     atomic_store_explicit(&t->row_visits,
                           atomic_load_explicit(&t->row_visits, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    t->row_news = true; // Whatever it scheduled.
 }
 
 /// What follows in a row; else another of the user's.
@@ -384,7 +455,6 @@ static void sched_run_user(struct sp__thread *t, struct sp__actor *a)
         sp__local_run(t);
         sp__local_flush(t);
     }
-    t->row_news = true;
     row_keep(t, a);
     for (int i = 1; a != NULL; i++) {
         row_run(t, a);

@@ -562,6 +562,7 @@ struct sp__sock {
     struct sp__pipe *paused_head; ///< by "recv-priority"; of the same, the oldest pause first
     struct sp__pipe *paused_tail;
     struct sp__pipe *outs;       ///< pipes to which this visit sent something
+    size_t together;             ///< messages of contexts that are offered, before the next settle
     bool alone;                  ///< a message alone is offered: pipes that pass do so at once
     struct sp__ctx *offers;      ///< contexts with something in `pending`, in turn
     struct sp__ctx *offers_last; ///< of these; if there are any

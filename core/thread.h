@@ -52,8 +52,7 @@ struct sp__thread {
     int64_t sent_at;           ///< … and when it was through
     struct sp__worker *place;  ///< a worker's, among all (worker.c)
     int64_t visit_wall;        ///< the wall clock in this visit of an actor, ns; 0: not yet read
-    bool row_news; ///< something was queued here since it last looked whether its row is over
-    unsigned rows; ///< rows since it looked at the poller
+    unsigned rows;             ///< rows since it looked at the poller
     struct sp__magazine magazines[SP__CLASSES];
 
     // Read by others.
@@ -80,6 +79,8 @@ struct sp__thread {
     /// In a row: runs callbacks, and keeps what they schedule (sched.c). Begun and ended under the
     /// scheduler's lock, ended by the guard too.
     atomic_uint row;
+    atomic_bool queueing;   ///< a worker that changes its run queue (sched.c)
+    atomic_bool robbed;     ///< somebody else is about to
     atomic_uint row_visits; ///< actors that it ran in rows; the owner's
     unsigned row_seen;      ///< … when the guard looked last; the guard's
 };

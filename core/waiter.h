@@ -26,7 +26,8 @@ struct sp__waiter {
     struct sp__thread *thread; ///< NULL: an operation's
     struct sp__ctx *ctx;       ///< for what context it waits, where lists are shared
     bool queued;
-    bool left; ///< an operation's: it was cancelled, and must not join again
+    bool receives; ///< an operation's that waits for a message, not for anything else to change
+    bool left;     ///< an operation's: it was cancelled, and must not join again
     /// An operation's, called with no lock held: its turn; it tries again, and says who is to be
     /// woken next. Only who took it out of the list may call this, or `over`.
     struct sp__wake (*ready)(struct sp__waiter *w);

@@ -10,7 +10,7 @@
  * discarded by its actor.
  *
  * map: F1 core/object.c sp__enter `o = atomic_load_explicit(&s->obj, memory_order_acquire);`
- * map: F2 core/object.c sp__enter `atomic_store_explicit(hazard, o, memory_order_seq_cst);`
+ * map: F2 core/object.c sp__enter `SP__STORE_LIGHT(hazard, o);`
  * map: F3 core/object.c sp__enter `atomic_load_explicit(&s->id, memory_order_seq_cst) != id`
  * map: F4 core/object.c sp__leave `atomic_store_explicit(&t->hazard[--t->depth], NULL, memory_order_release);`
  * map: F5 core/actor.c actor_push `sp__hold(a->owner);`

@@ -55,7 +55,7 @@
  * map: B41 core/worker.c worker_place `if (sp__sched.count >= worker_limit()) {`
  * map: B42 core/worker.c row_begin `sp__sched.rows++;`
  * map: B43 core/worker.c row_end `bool was = atomic_exchange_explicit(&t->row, 0, memory_order_seq_cst) != 0;`
- * map: B44 core/sched.c row_goes_on `return atomic_fetch_or_explicit(&t->row, 0, memory_order_seq_cst) != 0;`
+ * map: B44 core/sched.c row_goes_on `return SP__LOAD_LIGHT(&t->row) != 0;`
  * map: B45 core/worker.c sp__rows_look `*last = sp__local_rob(t);`
  * map: B46 core/idle.c guard_take `bool rows = sp__sched.rows > 0`
  * map: B27 core/worker.c sp__worker_uncover `sp__sched.in_user--;`

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/// tests/model/lock.pml: the word of each context's lock, who holds it, who queues, and the token.
+/// tests/model/lock.pml: each lock of a context, who holds it, who queues, and the token.
 #include "replay_models.h"
 
 #define NOBODY REPLAY_THREADS
 
 struct lock {
-    uint64_t word;   ///< 0 free, 1 held, 2 held and somebody waits
+    bool held;
     unsigned holder; ///< NOBODY: none
     unsigned queue;  ///< who has the mutex of those who wait
+    bool waits;
     bool token;
-    bool passing; ///< who gave it back leaves a token yet
+    unsigned passing; ///< that gave it back, and leave a token yet
 };
 
 static struct replay_map locks = {.size = sizeof(struct lock)};
@@ -21,14 +22,14 @@ static void lock_begin(void)
 
 static bool word_is(const struct lock *l, const struct replay_rec *rec)
 {
-    return l->word == rec->value || replay_no("the word is %llu", (unsigned long long)l->word);
+    return l->held == (rec->value != 0) || replay_no("it is %sheld", l->held ? "" : "not ");
 }
 
-static bool hold(struct lock *l, const struct replay_rec *rec, unsigned word)
+static bool hold(struct lock *l, const struct replay_rec *rec)
 {
     REPLAY_NEED(l->holder == NOBODY, "thread %u holds it", l->holder);
     l->holder = rec->thread;
-    l->word = word;
+    l->held = true;
     return true;
 }
 
@@ -40,13 +41,13 @@ static bool take(struct lock *l, const struct replay_rec *rec)
         return false;
     }
     if (rec->value == 0) {
-        return hold(l, rec, 1);
+        return hold(l, rec);
     }
     replay_expect(rec->thread, 'N', 2, rec->object);
     return true;
 }
 
-/// N2 to N5: the first of those who wait.
+/// N2 to N5, N9, N10: the first of those who wait.
 static bool wait(struct lock *l, const struct replay_rec *rec)
 {
     if (rec->number == 2) {
@@ -58,42 +59,53 @@ static bool wait(struct lock *l, const struct replay_rec *rec)
     REPLAY_NEED(l->queue == rec->thread, "it has not queued");
     switch (rec->number) {
     case 3:
-        if (!word_is(l, rec) || (rec->value == 0 && !hold(l, rec, 2))) {
-            return false;
-        }
-        l->word = 2;
-        replay_expect(rec->thread, 'N', rec->value == 0 ? 5 : 4, rec->object);
+        l->waits = true;
+        replay_expect(rec->thread, 'N', 4, rec->object);
         return true;
     case 4:
+        if (!word_is(l, rec) || (rec->value == 0 && !hold(l, rec))) {
+            return false;
+        }
+        replay_expect(rec->thread, 'N', rec->value == 0 ? 9 : 5, rec->object);
+        return true;
+    case 5:
         REPLAY_NEED(l->token, "there is no token");
         l->token = false;
-        replay_expect(rec->thread, 'N', 3, rec->object);
+        replay_expect(rec->thread, 'N', 4, rec->object);
         return true;
-    default: // 5
+    case 9:
+        l->waits = false;
+        replay_expect(rec->thread, 'N', 10, rec->object);
+        return true;
+    default: // 10
         l->queue = NOBODY;
         return true;
     }
 }
 
-/// N6: gives it back; N7: leaves a token.
+/// N6: gives it back, and looks whether somebody waits (N11); N7: leaves a token.
 static bool give(struct lock *l, const struct replay_rec *rec)
 {
-    if (rec->number == 7) {
+    switch (rec->number) {
+    case 6:
+        REPLAY_NEED(l->holder == rec->thread, "it does not hold it");
+        l->held = false;
+        l->holder = NOBODY;
+        replay_expect(rec->thread, 'N', 11, rec->object);
+        return true;
+    case 11:
+        REPLAY_NEED(l->waits == (rec->value != 0), "somebody waits: %d", l->waits);
+        if (rec->value != 0) {
+            l->passing++;
+            replay_expect(rec->thread, 'N', 7, rec->object);
+        }
+        return true;
+    default: // 7
+        REPLAY_NEED(l->passing > 0, "nobody gave it back");
         l->token = true;
-        l->passing = false;
+        l->passing--;
         return true;
     }
-    REPLAY_NEED(l->holder == rec->thread, "it does not hold it");
-    if (!word_is(l, rec)) {
-        return false;
-    }
-    l->word = 0;
-    l->holder = NOBODY;
-    if (rec->value == 2) {
-        l->passing = true;
-        replay_expect(rec->thread, 'N', 7, rec->object);
-    }
-    return true;
 }
 
 static bool lock_step(const struct replay_rec *rec)
@@ -112,9 +124,10 @@ static bool lock_step(const struct replay_rec *rec)
         return take(l, rec);
     case 6:
     case 7:
+    case 11:
         return give(l, rec);
     case 8:
-        REPLAY_NEED(l->word == 0 && l->queue == NOBODY && !l->passing, "it goes while it is used");
+        REPLAY_NEED(!l->held && l->queue == NOBODY && l->passing == 0, "it goes while it is used");
         replay_del(&locks, rec->object);
         return true;
     default:
@@ -134,8 +147,8 @@ const struct replay_model replay_lock = {
     .name = "lock",
     .letter = 'N',
     .reads = "N",
-    .only = "N2 N3 N4 N5 N7",
-    .core = "N1 N2 N3 N4 N5 N6 N7",
+    .only = "N2 N3 N4 N5 N7 N9 N10",
+    .core = "N1 N2 N3 N4 N5 N6 N7 N9 N10",
     .begin = lock_begin,
     .step = lock_step,
     .end = lock_end,

@@ -200,7 +200,7 @@ static bool lock_step(const struct replay_rec *rec)
         c->holder = NOBODY;
         return known(c, id);
     }
-    if (rec->value == 0) { // N1, N3
+    if (rec->value == 0) { // N1, N4
         c->holder = rec->thread;
         c->waking = false;
     }
@@ -358,7 +358,7 @@ static bool observe_end(void)
 const struct replay_model replay_observe = {
     .name = "observe",
     .letter = 'M',
-    .reads = "C13 D1 D3 D4 D16 D17 D18 D20 E3 E4 E6 E15 E16 M N1 N3 N6",
+    .reads = "C13 D1 D3 D4 D16 D17 D18 D20 E3 E4 E6 E15 E16 M N1 N4 N6",
     .only = "M11 M21",
     .core = "M9 M10 M11 M12 M13 M14 M15 M16",
     .begin = observe_begin,

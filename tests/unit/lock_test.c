@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// The lock of a few instructions: it excludes, and who waits for it is woken.
 #include "check.h"
+#include "core/fence.h"
 #include "core/lock.h"
 
 #define THREADS 4
@@ -20,11 +21,10 @@ static long count_up(void *arg)
     return 0;
 }
 
-static void threads_that_count_under_it_lose_nothing(void **state)
+static void count_together(void)
 {
     struct check_call c[THREADS];
 
-    (void)state;
     check_ok(sp__lock_init(&lock));
     counted = 0;
     for (int i = 0; i < THREADS; i++) {
@@ -36,6 +36,21 @@ static void threads_that_count_under_it_lose_nothing(void **state)
     assert_int_equal(counted, (long)THREADS * TIMES);
     assert_int_equal(atomic_load(&lock.word), 0);
     sp__lock_fini(&lock);
+}
+
+static void threads_that_count_under_it_lose_nothing(void **state)
+{
+    (void)state;
+    sp__fences_begin();
+    count_together();
+}
+
+/// Where the system has no fence for all threads.
+static void nothing_is_lost_with_full_fences(void **state)
+{
+    (void)state;
+    atomic_store(&sp__fences_split, false);
+    count_together();
 }
 
 static long take_once(void *arg)
@@ -52,13 +67,14 @@ static void all_who_sleep_for_it_get_it(void **state)
     struct check_call c[THREADS];
 
     (void)state;
+    sp__fences_begin();
     check_ok(sp__lock_init(&lock));
     counted = 0;
     sp__lock(&lock);
     for (int i = 0; i < THREADS; i++) {
         check_call_start(&c[i], take_once, NULL);
     }
-    while (atomic_load(&lock.word) != 2) {
+    while (atomic_load(&lock.waits) == 0) {
         check_pause(); // Until somebody waits.
     }
     assert_int_equal(counted, 0);
@@ -74,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_that_count_under_it_lose_nothing),
+        cmocka_unit_test(nothing_is_lost_with_full_fences),
         cmocka_unit_test(all_who_sleep_for_it_get_it),
     };
 

@@ -194,6 +194,17 @@ static void table_unpark(struct sp__parker *p)
     sim_wake(p);
 }
 
+/// The simulated threads see each other's stores at once.
+static bool table_fence_open(void)
+{
+    return true;
+}
+
+static void table_fence(void)
+{
+    SIM_POINT();
+}
+
 static void table_relax(bool give_way)
 {
     (void)give_way;
@@ -415,6 +426,8 @@ const struct sp_platform sim_platform = {
     .park = table_park,
     .unpark = table_unpark,
     .relax = table_relax,
+    .fence_open = table_fence_open,
+    .fence = table_fence,
     .cpus = table_cpus,
     .thread_start = table_thread_start,
     .thread_join = sim_join,

@@ -140,8 +140,8 @@ static const struct spoil_sort chosen[] = {
     {"M14", SPOIL_VALUE},  {"M15", SPOIL_VALUE},  {"M16", SPOIL_THREAD}, {"M18", SPOIL_THREAD},
     {"M20", SPOIL_DROP},   {"M21", SPOIL_DROP},   {"N0", SPOIL_DROP},    {"N1", SPOIL_DROP},
     {"N1", SPOIL_VALUE},   {"N1", SPOIL_THREAD},  {"N1", SPOIL_OBJECT},  {"N2", SPOIL_DROP},
-    {"N2", SPOIL_THREAD},  {"N3", SPOIL_DROP},    {"N3", SPOIL_VALUE},   {"N4", SPOIL_DROP},
-    {"N5", SPOIL_DROP},    {"N6", SPOIL_DROP},    {"N6", SPOIL_VALUE},   {"N6", SPOIL_THREAD},
+    {"N2", SPOIL_THREAD},  {"N3", SPOIL_DROP},    {"N4", SPOIL_VALUE},   {"N4", SPOIL_DROP},
+    {"N5", SPOIL_DROP},    {"N6", SPOIL_DROP},    {"N11", SPOIL_VALUE},  {"N6", SPOIL_THREAD},
     {"O0", SPOIL_DROP},    {"O1", SPOIL_VALUE},   {"O2", SPOIL_DROP},    {"O2", SPOIL_VALUE},
     {"O2", SPOIL_THREAD},  {"O3", SPOIL_DROP},    {"O4", SPOIL_DROP},    {"O4", SPOIL_VALUE},
     {"O4", SPOIL_THREAD},  {"O5", SPOIL_DROP},    {"O5", SPOIL_VALUE},   {"O5", SPOIL_THREAD},
@@ -149,7 +149,7 @@ static const struct spoil_sort chosen[] = {
     {"O8", SPOIL_THREAD},  {"O9", SPOIL_DROP},    {"O9", SPOIL_VALUE},   {"O9", SPOIL_THREAD},
     {"O11", SPOIL_VALUE},  {"O12", SPOIL_DROP},   {"O15", SPOIL_VALUE},  {"O16", SPOIL_DROP},
     {"O16", SPOIL_THREAD}, {"O19", SPOIL_VALUE},  {"O21", SPOIL_DROP},   {"O21", SPOIL_THREAD},
-    {"N7", SPOIL_DROP},    {"N7", SPOIL_THREAD},
+    {"N7", SPOIL_DROP},    {"N7", SPOIL_THREAD},  {"N9", SPOIL_DROP},    {"N11", SPOIL_DROP},
 };
 
 #define CHOSEN (sizeof(chosen) / sizeof(chosen[0]))
