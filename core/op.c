@@ -516,7 +516,9 @@ int sp_op_sleep(sp_op *op, int ms)
     }
     rc = sp__runtime_enter();
     if (rc == SP_OK) {
+        sp__hold(&op->obj); // It may be over, and freed by its callback, before its lock is let go.
         rc = op_begin(op, &start);
+        sp__drop(&op->obj);
         sp__runtime_leave();
     }
     return rc;
