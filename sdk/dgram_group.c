@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sp/sdk/crc32c.h>
+
 #define GROUP_MS INT64_C(1000000)
 #define GROUP_INTERVAL_MIN 20 // ms
 #define GROUP_INTERVAL_MAX 60000
+#define GROUP_SUM 28 // where the checksum stands
 
 static const unsigned char group_magic[4] = {'S', 'P', 'G', '1'};
 
@@ -36,6 +39,33 @@ bool sp__group_read(const unsigned char *bytes, size_t len, struct sp__announcem
                   (uint32_t)bytes[27] << 24;
     return (a->op == SP__GROUP_HERE || a->op == SP__GROUP_LEAVES) &&
            a->interval >= GROUP_INTERVAL_MIN && a->interval <= GROUP_INTERVAL_MAX;
+}
+
+/// The checksum is of all bytes, with 0 in its own place.
+static uint32_t group_sum(const unsigned char *bytes, size_t len, uint32_t crc)
+{
+    static const unsigned char none[4] = {0};
+
+    crc = sp_crc32c(crc, bytes, GROUP_SUM);
+    crc = sp_crc32c(crc, none, sizeof(none));
+    return sp_crc32c(crc, bytes + GROUP_SUM + sizeof(none), len - GROUP_SUM - sizeof(none));
+}
+
+void sp__group_seal(unsigned char *bytes, size_t len, uint32_t crc)
+{
+    crc = group_sum(bytes, len, crc);
+    for (unsigned i = 0; i < 4; i++) {
+        bytes[GROUP_SUM + i] = (unsigned char)(crc >> (8 * i));
+    }
+}
+
+bool sp__group_sealed(const unsigned char *bytes, size_t len, uint32_t crc)
+{
+    const unsigned char *at = bytes + GROUP_SUM;
+
+    return len >= SP__GROUP_BYTES &&
+           group_sum(bytes, len, crc) == ((uint32_t)at[0] | (uint32_t)at[1] << 8 |
+                                          (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24);
 }
 
 /* ------------------------------------------------------------------ Members */

@@ -24,6 +24,11 @@ void sp__group_write(unsigned char out[SP__GROUP_BYTES], const struct sp__announ
 /// False: it is none.
 bool sp__group_read(const unsigned char *bytes, size_t len, struct sp__announcement *a);
 
+/// Puts a checksum into an announcement and what stands behind it, `len` bytes in all; `crc`: of
+/// what stands in front of it. Whether it has the right one.
+void sp__group_seal(unsigned char *bytes, size_t len, uint32_t crc);
+bool sp__group_sealed(const unsigned char *bytes, size_t len, uint32_t crc);
+
 struct sp__group_member {
     struct sp_dgram_addr addr;
     unsigned char uuid[16];

@@ -6,6 +6,7 @@
 #include "dgram_parts.h"
 
 #include <sp/sdk/cause.h>
+#include <sp/sdk/crc32c.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #define MEET_BURST 256 // announcements of one turn; more of them are a flood
 #define MEET_TURN_MS 250
+#define MEET_HEAD_MAX 128 // bytes in front of an announcement that a transport strips
 
 struct sp_dgram_meeting {
     struct sp__group table;
@@ -29,8 +31,12 @@ static int meet_dial(void *arg, const struct sp_dgram_addr *addr, uint64_t *dial
     char text[128];
     char url[160];
 
-    e->kind->text(addr, text, sizeof(text));
-    (void)snprintf(url, sizeof(url), "%s://%s", e->kind->scheme, text);
+    if (e->kind->url != NULL) {
+        e->kind->url(e, addr, url, sizeof(url));
+    } else {
+        e->kind->text(addr, text, sizeof(text));
+        (void)snprintf(url, sizeof(url), "%s://%s", e->kind->scheme, text);
+    }
     return e->host->ep_dial(e->ref, url, dialer);
 }
 
@@ -54,6 +60,9 @@ static void meet_say(struct sp_dgram_ep *e, enum sp__group_op op)
         e->kind->prefix(e, &g->to, bytes);
     }
     sp__group_write(bytes + front, &a);
+    if (dgram_crc(e)) {
+        sp__group_seal(bytes + front, SP__GROUP_BYTES, sp_crc32c(0, bytes, front));
+    }
     if (sendto(e->fd, bytes, front + SP__GROUP_BYTES, MSG_DONTWAIT | MSG_NOSIGNAL, &g->to.at.sa,
                g->to.len) >= 0) {
         sp_counter_add(&e->counts.group_tx, 1);
@@ -77,10 +86,28 @@ static int64_t meet_turn_ms(const struct sp_dgram_ep *e)
     return ms < MEET_TURN_MS ? ms : MEET_TURN_MS;
 }
 
+/// Whether `len` bytes from `from` are an announcement, which `a` then is. The transport's part of
+/// the address is written.
+static bool meet_read(const struct sp_dgram_ep *e, struct sp_dgram_addr *from,
+                      const unsigned char *bytes, size_t len, struct sp__announcement *a)
+{
+    struct sp_dgram_in in = {
+        .from = from, .data = bytes, .len = len, .who = {-1, -1, -1}, .file = -1};
+    ssize_t skip = e->kind->strip != NULL ? e->kind->strip(e, &in) : 0;
+    size_t front = e->kind->front;
+
+    if (skip < (ssize_t)front || (size_t)skip > len ||
+        !sp__group_read(bytes + skip, len - (size_t)skip, a)) {
+        return false;
+    }
+    return !dgram_crc(e) || sp__group_sealed(bytes + skip, SP__GROUP_BYTES,
+                                             sp_crc32c(0, bytes + skip - front, front));
+}
+
 /// What the others said; how many announcements there were.
 static int meet_listen(struct sp_dgram_ep *e, int64_t now)
 {
-    unsigned char bytes[SP__GROUP_BYTES_MAX + 1];
+    unsigned char bytes[MEET_HEAD_MAX + SP__GROUP_BYTES_MAX + 1];
     int n = 0;
 
     for (; n < MEET_BURST; n++) {
@@ -96,7 +123,7 @@ static int meet_listen(struct sp_dgram_ep *e, int64_t now)
         }
         from.len = (uint16_t)len;
         sp_counter_add(&e->counts.group_rx, 1);
-        if (!sp__group_read(bytes, (size_t)got, &a) ||
+        if (!meet_read(e, &from, bytes, (size_t)got, &a) ||
             !sp__group_hear(&e->group->table, &from, &a, now)) {
             sp_counter_add(&e->counts.group_refused, 1);
         }

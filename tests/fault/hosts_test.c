@@ -4,7 +4,6 @@
 #include "agent.h"
 #include "check.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -370,72 +369,6 @@ static void a_bus_of_five_hosts_loses_one_and_is_whole_again(void **state)
     end_all();
 }
 
-/* ------------------------------------------------------------------ A group */
-
-/// Nobody is told of anybody.
-static void group_join(size_t at, int family)
-{
-    char url[64];
-
-    open_on(at, "bus");
-    agent_set(&host[at], "ep:group", family == AF_INET ? "239.83.0.1:7001" : "[ff02::8353]:7001");
-    agent_set(&host[at], "ep:group-interval", "100");
-    (void)snprintf(url, sizeof(url), "%s://%s:0", transport, netns_url_host(at, family));
-    agent_listen(&host[at], url);
-}
-
-/// Each of those that are up has one connection to each other, and nobody dials who is not there.
-static void group_is_whole(size_t members)
-{
-    for (size_t i = 1; i <= HOSTS; i++) {
-        if (host[i].pid != 0) {
-            agent_pipes(&host[i], (long long)members - 1);
-            agent_stat_is(&host[i], "listeners[0].group_members", (long long)members - 1);
-        }
-    }
-}
-
-static void a_group_finds_its_members_and_keeps_the_mesh_whole(void **state)
-{
-    static const int families[] = {AF_INET, AF_INET6};
-
-    struct in_addr any = {htonl(INADDR_ANY)};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    (void)state;
-    if (setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &any, sizeof(struct in_addr)) < 0 &&
-        errno == ENOPROTOOPT) {
-        print_message("skipped: this system cannot choose the interface of a group\n");
-        (void)close(fd);
-        skip();
-    }
-    (void)close(fd);
-    netns_open(&net, HOSTS);
-    for (size_t f = 0; f < 2; f++) {
-        for (size_t i = 1; i <= HOSTS; i++) {
-            group_join(i, families[f]);
-        }
-        group_is_whole(HOSTS);
-        mesh_talk(1, 0);
-        agent_end(&host[2]); // goes
-        group_is_whole(HOSTS - 1);
-        netns_kill(&host[4]); // crashes
-        group_is_whole(HOSTS - 2);
-        group_join(2, families[f]);
-        group_is_whole(HOSTS - 1);
-        group_join(4, families[f]);
-        group_is_whole(HOSTS);
-        mesh_talk(2, 0);
-        netns_link(&net, 3, false);
-        agent_stat_is(&host[3], "listeners[0].group_members", 0);
-        agent_pipes(&host[3], 0);
-        netns_link(&net, 3, true);
-        group_is_whole(HOSTS);
-        mesh_talk(3, 0);
-        end_all();
-    }
-}
-
 struct fact {
     const char *name;
     void (*fn)(void **state);
@@ -460,7 +393,6 @@ static const struct fact facts[] = {
     fact(one_host_serves_four, NULL),
     fact(every_subscriber_gets_what_is_published, NULL),
     fact(a_bus_of_five_hosts_loses_one_and_is_whole_again, NULL),
-    fact(a_group_finds_its_members_and_keeps_the_mesh_whole, "udp"),
 };
 
 /// The transports of datagrams that go from host to host.

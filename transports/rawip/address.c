@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <sp/sdk/cause.h>
+#include <sp/sdk/multicast.h>
 #include <sp/sdk/sockaddr.h>
 
 // IPPROTO_RAW: the system only sends with it.
@@ -83,19 +84,25 @@ static size_t host_length(const char *text, size_t n)
     return (size_t)(end + 1 - text);
 }
 
-/// The host's address. A port is written behind it, since hosts are looked up with one.
-static int host_resolve(const char *host, size_t n, struct rawip_url *out, sp_cause *cause)
+/// A host of `n` bytes. A port is written behind it, since hosts are taken apart with one.
+static int host_parse(const char *host, size_t n, struct sp_hostport *at, sp_cause *cause)
 {
     char text[HOST_MAX + 3];
-    struct sp_hostport at;
-    sp_inet found;
-    int rc;
 
     if (n >= HOST_MAX) {
         return sp_fail(cause, SP_EINVAL, "host of %zu bytes: at most %zu", n, HOST_MAX - 1);
     }
     (void)snprintf(text, sizeof(text), "%.*s:0", (int)n, host);
-    rc = sp_hostport_parse(text, &at, cause);
+    return sp_hostport_parse(text, at, cause);
+}
+
+/// The host's address.
+static int host_resolve(const char *host, size_t n, struct rawip_url *out, sp_cause *cause)
+{
+    struct sp_hostport at = {.port = 0};
+    sp_inet found;
+    int rc = host_parse(host, n, &at, cause);
+
     if (rc < 0) {
         return rc;
     }
@@ -136,6 +143,27 @@ int rawip_parse(const char *url, struct rawip_url *out, sp_cause *cause)
     if (rc == SP_OK && out->addr.at.sa.sa_family == AF_INET6 && number_is_of_ipv6(out->number)) {
         rc = sp_fail(cause, SP_EINVAL, "protocol number \"%u\": IPv6 uses it itself", out->number);
     }
+    return rc;
+}
+
+int rawip_group_parse(const char *text, sp_inet *group, uint16_t *endpoint, sp_cause *cause)
+{
+    size_t n = strlen(text);
+    size_t host = host_length(text, n);
+    struct rawip_url at = {.number = 0};
+    struct sp_hostport name = {.port = 0};
+    int rc = endpoint_parse(text + host, n - host, &at, cause);
+
+    if (rc == SP_OK) {
+        rc = host_parse(text, host, &name, cause);
+    }
+    if (rc == SP_OK) {
+        rc = sp_inet_number(&name, group, cause);
+    }
+    if (rc == SP_OK && (at.choose || !sp_inet_is_multicast(group))) {
+        rc = sp_fail(cause, SP_EINVAL, "group \"%s\": no multicast ADDRESS[:ENDPOINT]", text);
+    }
+    *endpoint = at.addr.number;
     return rc;
 }
 

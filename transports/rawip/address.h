@@ -9,6 +9,7 @@
 
 #include <sp/plugin.h>
 #include <sp/sdk/dgram.h>
+#include <sp/sdk/sockaddr.h>
 
 /// The protocol number without any in the URL: the first one for experiments (RFC 3692, RFC 4727).
 #define RAWIP_NUMBER 253
@@ -24,6 +25,9 @@ struct rawip_url {
 /// addresses of a name it is the first. A host "*" is any IPv4 address, [::] any IPv6 address.
 /// SP_EINVAL with a cause that names the part and what is wrong with it; -ENXIO: no such host.
 int rawip_parse(const char *url, struct rawip_url *out, sp_cause *cause);
+
+/// "ADDRESS[:ENDPOINT]" of a group, a multicast address. SP_EINVAL with a cause. [any]
+int rawip_group_parse(const char *text, sp_inet *group, uint16_t *endpoint, sp_cause *cause);
 
 /// "127.0.0.1:5", "[::1]:5".
 void rawip_text(const struct sp_dgram_addr *addr, char *out, size_t size);

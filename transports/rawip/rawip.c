@@ -15,10 +15,12 @@
 #include <sp/plugin.h>
 #include <sp/sdk/cause.h>
 #include <sp/sdk/dgram.h>
+#include <sp/sdk/multicast.h>
 #include <sp/sdk/sockaddr.h>
 
 /// What an IPv4 packet carries, less our front and the session layer's head.
 #define RAWIP_HEAD_MAX 28
+#define RAWIP_GROUP_MAX 64
 #define RAWIP_PAYLOAD_MAX (65535 - 20 - RAWIP_FRONT - RAWIP_HEAD_MAX)
 
 struct rawip_ep {
@@ -27,8 +29,9 @@ struct rawip_ep {
     bool any;                 ///< the host is "*" or absent
     bool choose;              ///< the endpoint is "*"
     bool listens;
-    int claim;         ///< atomic; an fd; -1: none
-    uint64_t path_mtu; ///< atomic; for the statistics
+    int claim;                   ///< atomic; an fd; -1: none
+    uint64_t path_mtu;           ///< atomic; for the statistics
+    char group[RAWIP_GROUP_MAX]; ///< option
 };
 
 /* ------------------------------------------------------------------ Claims */
@@ -66,12 +69,24 @@ static int rawip_ep_claim(struct rawip_ep *e, bool listens, sp_cause *cause)
 
 /* ------------------------------------------------------------------ The kit's hooks */
 
+static void rawip_kind_url(const struct sp_dgram_ep *ep, const struct sp_dgram_addr *addr,
+                           char *out, size_t size)
+{
+    const struct rawip_ep *e = (const struct rawip_ep *)ep;
+    char at[SP_INET_TEXT];
+    char number[8] = "";
+
+    if (e->number != RAWIP_NUMBER) {
+        (void)snprintf(number, sizeof(number), "/%u", e->number);
+    }
+    rawip_text(addr, at, sizeof(at));
+    (void)snprintf(out, size, "rawip://%s%s", at, number);
+}
+
 static void rawip_describe(const struct rawip_ep *e, sp_bound *bound)
 {
     const struct sp_dgram_addr *local = &e->dgram.local;
     struct sp_dgram_addr dialled = *local;
-    char dialled_at[sizeof(bound->local)];
-    char number[8] = "";
 
     rawip_text(local, bound->local, sizeof(bound->local));
     bound->port = local->number;
@@ -81,11 +96,7 @@ static void rawip_describe(const struct rawip_ep *e, sp_bound *bound)
     } else if (local->at.sa.sa_family == AF_INET && local->at.in4.sin_addr.s_addr == 0) {
         dialled.at.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     }
-    if (e->number != RAWIP_NUMBER) {
-        (void)snprintf(number, sizeof(number), "/%u", e->number);
-    }
-    rawip_text(&dialled, dialled_at, sizeof(dialled_at));
-    (void)snprintf(bound->url, sizeof(bound->url), "rawip://%s%s", dialled_at, number);
+    rawip_kind_url(&e->dgram, &dialled, bound->url, sizeof(bound->url));
 }
 
 static int rawip_listen_open(struct rawip_ep *e, sp_bound *bound, sp_cause *cause)
@@ -190,6 +201,37 @@ static void rawip_kind_closed(struct sp_dgram_ep *ep, int fd)
     }
 }
 
+/// By the interface of the address at which it listens; any: the system's choice.
+static int rawip_kind_join(struct sp_dgram_ep *ep, struct sp_dgram_addr *to, sp_cause *cause)
+{
+    const struct rawip_ep *e = (const struct rawip_ep *)ep;
+    sp_inet group = {.in6 = {.sin6_family = AF_UNSPEC}};
+    sp_inet via = group;
+    uint16_t endpoint = 0;
+    int rc;
+
+    if (e->group[0] == '\0') {
+        return SP_EAGAIN;
+    }
+    rc = rawip_group_parse(e->group, &group, &endpoint, cause);
+    if (rc == SP_OK &&
+        (sp_inet_local(ep->fd, &via) < 0 || via.sa.sa_family != group.sa.sa_family)) {
+        rc = sp_fail(cause, SP_EINVAL, "group \"%s\": of another address family than the listener",
+                     e->group);
+    }
+    if (rc == SP_OK) {
+        rc = sp_multicast_from(ep->fd, &group, &via, cause);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    memset(to, 0, sizeof(*to));
+    to->len = (uint16_t)sp_inet_len(&group);
+    to->number = endpoint;
+    memcpy(&to->at, &group, to->len);
+    return rawip_hear(e->number, &group, endpoint, &via, cause);
+}
+
 static const struct sp_dgram_kind rawip_kind = {
     .size = sizeof(rawip_kind),
     .flags = SP_DGRAM_CRC,
@@ -202,6 +244,8 @@ static const struct sp_dgram_kind rawip_kind = {
     .strip = rawip_kind_strip,
     .unsplit = rawip_kind_unsplit,
     .closed = rawip_kind_closed,
+    .join = rawip_kind_join,
+    .url = rawip_kind_url,
 };
 
 /* ------------------------------------------------------------------ The transport */
@@ -236,10 +280,16 @@ static void rawip_ep_fini(void *ep)
     rawip_unclaim(ep);
 }
 
-static const sp_option rawip_options[] = {SP_DGRAM_OPTIONS};
+static const sp_option rawip_options[] = {
+    SP_DGRAM_OPTIONS,
+    SP_DGRAM_GROUP_OPTIONS,
+    {"group", SP_OPTION_STR, 0, offsetof(struct rawip_ep, group), 0, 0, RAWIP_GROUP_MAX, "",
+     "ADDRESS[:ENDPOINT], multicast, by which listeners find each other; empty: none"},
+};
 
 static const sp_counter rawip_counters[] = {
     SP_DGRAM_COUNTERS,
+    SP_DGRAM_GROUP_COUNTERS,
     {"path_mtu", offsetof(struct rawip_ep, path_mtu),
      "bytes of the largest packet that nothing on the way splits; of a listener, the least of all "
      "peers; 0: not known yet"},

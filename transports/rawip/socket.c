@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include <sp/sdk/cause.h>
+#include <sp/sdk/multicast.h>
 #include <sp/sdk/sockaddr.h>
 
 #define IP4_HEADER 20
 #define IP6_HEADER 40
 
-#define VERSION 1 // of the session layer: its first byte
+#define VERSION 1               // of the session layer: its first byte
+#define ANNOUNCEMENT 0x53504731 // the first four of an announcement: "SPG1"
 
 // What the system holds for a socket at most (it may allow less): 60 datagrams of the largest size.
 #define BUFFER_BYTES (8 * 1024 * 1024)
@@ -62,30 +64,55 @@ static int filter_shut(int fd)
     return filter_attach(fd, &f);
 }
 
-/// Own traffic passes. The filter of an IPv4 socket sees IP's header, that of an IPv6 socket not.
+/// Where what is behind IP's header begins: the filter of an IPv4 socket sees the header, that of
+/// an IPv6 socket not.
+static void filter_header(struct filter *f, int family)
+{
+    if (family == AF_INET) {
+        filter_step(f, BPF_LDX | BPF_B | BPF_MSH, 0);
+    } else {
+        filter_step(f, BPF_LDX | BPF_W | BPF_IMM, 0);
+    }
+}
+
+/// What has passed every step so far passes.
+static int filter_end(int fd, struct filter *f)
+{
+    filter_step(f, BPF_RET | BPF_K, ACCEPT_ALL);
+    for (unsigned i = 0; i < f->count; i++) {
+        if (f->steps[i].code == (BPF_JMP | BPF_JEQ | BPF_K)) {
+            f->steps[i].jf = (uint8_t)(f->count - i - 1);
+        }
+    }
+    filter_step(f, BPF_RET | BPF_K, 0);
+    return filter_attach(fd, f);
+}
+
+/// Own traffic passes.
 static int filter_own(int fd, int family, uint16_t endpoint, const struct sp_dgram_addr *remote)
 {
     struct filter f = {.count = 0};
 
-    if (family == AF_INET) {
-        filter_step(&f, BPF_LDX | BPF_B | BPF_MSH, 0);
-    } else {
-        filter_step(&f, BPF_LDX | BPF_W | BPF_IMM, 0);
-    }
+    filter_header(&f, family);
     filter_want(&f, BPF_H, 2, endpoint);
     if (remote != NULL) {
         filter_want(&f, BPF_H, 0, remote->number);
     }
     filter_want(&f, BPF_B, RAWIP_FRONT, VERSION);
     filter_step(&f, BPF_LD | BPF_B | BPF_IND, RAWIP_FRONT + RAWIP_HEAD - 1);
-    filter_step(&f, BPF_RET | BPF_K, ACCEPT_ALL);
-    for (unsigned i = 0; i < f.count; i++) {
-        if (f.steps[i].code == (BPF_JMP | BPF_JEQ | BPF_K)) {
-            f.steps[i].jf = (uint8_t)(f.count - i - 1);
-        }
-    }
-    filter_step(&f, BPF_RET | BPF_K, 0);
-    return filter_attach(fd, &f);
+    return filter_end(fd, &f);
+}
+
+/// Announcements to endpoint number `endpoint` of a group pass.
+static int filter_group(int fd, int family, uint16_t endpoint)
+{
+    struct filter f = {.count = 0};
+
+    filter_header(&f, family);
+    filter_want(&f, BPF_H, 2, endpoint);
+    filter_step(&f, BPF_LD | BPF_W | BPF_IND, RAWIP_FRONT);
+    filter_step(&f, BPF_JMP | BPF_JEQ | BPF_K, ANNOUNCEMENT);
+    return filter_end(fd, &f);
 }
 
 static int raw_socket(int family, uint8_t number, sp_cause *cause)
@@ -123,8 +150,7 @@ static void raw_tune(int fd, int family)
 
 /// A raw socket gets everything of its number from the moment it is there: that is thrown away
 /// before the filter for its own traffic takes over.
-static int raw_restrict(int fd, const struct sp_dgram_addr *local,
-                        const struct sp_dgram_addr *remote, sp_cause *cause)
+static int raw_empty(int fd, sp_cause *cause)
 {
     unsigned char byte;
     int rc = filter_shut(fd);
@@ -133,6 +159,17 @@ static int raw_restrict(int fd, const struct sp_dgram_addr *local,
         return sp_fail(cause, rc, "filter");
     }
     while (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0) {
+    }
+    return SP_OK;
+}
+
+static int raw_restrict(int fd, const struct sp_dgram_addr *local,
+                        const struct sp_dgram_addr *remote, sp_cause *cause)
+{
+    int rc = raw_empty(fd, cause);
+
+    if (rc < 0) {
+        return rc;
     }
     if (bind(fd, &local->at.sa, local->len) < 0) {
         return sp_fail(cause, -errno, "bind");
@@ -159,6 +196,30 @@ int rawip_open(uint8_t number, const struct sp_dgram_addr *local,
         return rc;
     }
     raw_tune(fd, local->at.sa.sa_family);
+    return fd;
+}
+
+int rawip_hear(uint8_t number, const sp_inet *group, uint16_t endpoint, const sp_inet *via,
+               sp_cause *cause)
+{
+    int family = group->sa.sa_family;
+    int fd = raw_socket(family, number, cause);
+    int rc;
+
+    if (fd < 0) {
+        return fd;
+    }
+    rc = raw_empty(fd, cause);
+    if (rc == SP_OK) {
+        rc = sp_multicast_join(fd, group, via, cause);
+    }
+    if (rc == SP_OK && (rc = filter_group(fd, family, endpoint)) < 0) {
+        (void)sp_fail(cause, rc, "filter");
+    }
+    if (rc < 0) {
+        (void)close(fd);
+        return rc;
+    }
     return fd;
 }
 

@@ -10,6 +10,7 @@
 
 #include <sp/plugin.h>
 #include <sp/sdk/dgram.h>
+#include <sp/sdk/sockaddr.h>
 
 /// In front of each datagram: the endpoint numbers of source and destination, little-endian.
 #define RAWIP_FRONT 4
@@ -23,6 +24,11 @@
 /// names CAP_NET_RAW: the process lacks it.
 int rawip_open(uint8_t number, const struct sp_dgram_addr *local,
                const struct sp_dgram_addr *remote, sp_cause *cause);
+
+/// [io] A socket that is not blocking, to which what members of `group` announce to its endpoint
+/// number comes by the interface that has the address `via`, and nothing else. Errors as above.
+int rawip_hear(uint8_t number, const sp_inet *group, uint16_t endpoint, const sp_inet *via,
+               sp_cause *cause);
 
 /// [io] The bytes that stand in front of the session layer's; the source's endpoint in `*source`.
 /// -EBADMSG: these are not all bytes of a datagram that was sent.

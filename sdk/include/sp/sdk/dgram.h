@@ -127,7 +127,7 @@ struct sp_dgram_kind {
     /// where those that it sends from its own fd go. SP_EAGAIN: it has no group. Negative with a
     /// cause.
     int (*join)(struct sp_dgram_ep *ep, struct sp_dgram_addr *to, sp_cause *cause);
-    const char *scheme; ///< with join: of the URLs, which `text` goes on
+    const char *scheme; ///< with join: of the URLs, which `text` goes on, unless there is `url`
     /// [io] Optional. Bytes that a datagram of this connected socket may have, without the kit's
     /// head and the transport's front, if that is less than the endpoint's payload_max.
     size_t (*payload)(struct sp_dgram_ep *ep, int fd);
@@ -138,6 +138,9 @@ struct sp_dgram_kind {
     /// SP_EMSGSIZE, SP_ENOMEM, SP_EPROTO.
     int (*wrap)(struct sp_dgram_ep *ep, const sp_msg *m, struct msghdr *h, void *control);
     int (*unwrap)(struct sp_dgram_ep *ep, int file, uint64_t max, sp_msg **m);
+    /// [io] Optional. The URL with which a member of the group is dialled, cut to `size`.
+    void (*url)(const struct sp_dgram_ep *ep, const struct sp_dgram_addr *addr, char *out,
+                size_t size);
 };
 
 /// Counters of an endpoint.
