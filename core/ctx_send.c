@@ -232,6 +232,7 @@ static SP__APART int send_too_large(struct sp__ctx *c, uint64_t size)
 {
     struct sp__sock *s = c->sock;
     struct sp__limit least = {UINT64_MAX, NULL};
+    uint64_t header = s->ref.raw ? 0 : s->ops->header_size; // What is left is for the caller's.
     char url[256] = "its peer";
 
     (void)pthread_mutex_lock(&s->lock);
@@ -246,6 +247,8 @@ static SP__APART int send_too_large(struct sp__ctx *c, uint64_t size)
     (void)pthread_mutex_unlock(&s->lock);
     if (least.bytes == UINT64_MAX) {
         least.bytes = send_max(c); // That connection is gone meanwhile.
+    } else {
+        least.bytes -= least.bytes > header ? header : least.bytes;
     }
     return sp__fail(SP_EMSGSIZE, "send: message of %llu bytes: %s takes at most %llu%s%s",
                     (unsigned long long)size, url, (unsigned long long)least.bytes,

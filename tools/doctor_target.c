@@ -260,12 +260,16 @@ static void doctor_url(struct doctor *d, const char *url, const char *scheme)
         doctor_add(d, DOCTOR_FAIL, "CAP_NET_RAW",
                    "run as root, give the capability (setcap cap_net_raw+ep), or use udp://",
                    "not there");
+        return;
     }
     if (!doctor_parse(d, url, scheme, protocol)) {
         return;
     }
     if (strcmp(scheme, "inproc") == 0) {
         doctor_add(d, DOCTOR_OK, "dial", NULL, "not tried: inproc reaches only its own process");
+        doctor_try_listen(d, url, protocol);
+    } else if (strstr(url, "://*") != NULL) {
+        doctor_add(d, DOCTOR_OK, "dial", NULL, "not tried: only a listener can be at any address");
         doctor_try_listen(d, url, protocol);
     } else if (!doctor_try_dial(d, url) && !tool_stopped()) {
         doctor_try_listen(d, url, protocol);

@@ -240,6 +240,7 @@ static void header_that_a_protocol_adds_counts(void **state)
     check_pipes(a, 1);
     check_rc(SP_EMSGSIZE, sp_send(a, text, MOST - 3, 0));
     assert_non_null(strstr(sp_error_detail(), "message of 97 bytes: "));
+    assert_non_null(strstr(sp_error_detail(), "takes at most 96; nothing raises it"));
     check_ok(sp_send(a, text, MOST - 4, 0));
     check_rc(MOST - 4, sp_recv(b, text, sizeof(text), 0));
     check_ok(sp_close(a));
