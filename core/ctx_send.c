@@ -232,7 +232,6 @@ static SP__APART int send_too_large(struct sp__ctx *c, uint64_t size)
 {
     struct sp__sock *s = c->sock;
     struct sp__limit least = {UINT64_MAX, NULL};
-    uint64_t header = s->ref.raw ? 0 : s->ops->header_size; // What is left is for the caller's.
     char url[256] = "its peer";
 
     (void)pthread_mutex_lock(&s->lock);
@@ -245,13 +244,8 @@ static SP__APART int send_too_large(struct sp__ctx *c, uint64_t size)
         }
     }
     (void)pthread_mutex_unlock(&s->lock);
-    if (least.bytes == UINT64_MAX) {
-        least.bytes = send_max(c); // That connection is gone meanwhile.
-    } else {
-        least.bytes -= least.bytes > header ? header : least.bytes;
-    }
     return sp__fail(SP_EMSGSIZE, "send: message of %llu bytes: %s takes at most %llu%s%s",
-                    (unsigned long long)size, url, (unsigned long long)least.bytes,
+                    (unsigned long long)size, url, (unsigned long long)send_max(c),
                     least.hint != NULL ? "; " : "", least.hint != NULL ? least.hint : "");
 }
 
@@ -637,6 +631,41 @@ struct sp__wake sp__ctx_send_pass(struct sp__ctx *c)
 
 /* ------------------------------------------------------------------ The socket's actor */
 
+/// Offers messages from senders behind what is there.
+static void tx_offer(struct sp__ctx *c, sp_batch *nodes)
+{
+    sp_batch_join(&c->pending, nodes);
+    sp__ctx_offer(c);
+}
+
+/// From senders on this context: they are to be offered.
+static inline void tx_begin(struct sp__ctx *c, const sp_batch *nodes)
+{
+    if ((c->sock->ops->flags & SP_PROTO_ASKS) != 0) {
+        c->round = sp__msg(nodes->tail)->round;
+    }
+    c->sock->pending += nodes->n;
+}
+
+/// Where a visit finds messages of several contexts, of which all leave with the last one's; or of
+/// a context that takes none any more, though others before it did.
+static SP__APART void tx_together(struct sp__ctx *c, sp_batch *nodes)
+{
+    struct sp__sock *s = c->sock;
+
+    s->together += nodes->n;
+    if (s->state >= SP__SOCK_ENDING || !c->joined) {
+        sp__sock_discard_all(s, nodes, SP_DISCARD_CLOSED, true);
+    } else {
+        tx_begin(c, nodes);
+        tx_offer(c, nodes);
+    }
+    if (!s->actor.more || s->together >= TOGETHER_MAX) {
+        s->together = 0;
+        sp__sock_settle(s);
+    }
+}
+
 /// Messages from senders, on the socket's actor.
 void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
 {
@@ -644,30 +673,19 @@ void sp__ctx_on_tx(struct sp__port *port, sp_batch *nodes)
     struct sp__sock *s = c->sock;
 
     sp__count(&s->accepted, nodes->n);
-    if (s->state >= SP__SOCK_ENDING || !c->joined) {
-        sp__sock_discard_all(s, nodes, SP_DISCARD_CLOSED, true);
+    if (s->actor.more || s->together > 0 || s->state >= SP__SOCK_ENDING || !c->joined) {
+        tx_together(c, nodes);
         return;
     }
-    if ((s->ops->flags & SP_PROTO_ASKS) != 0) {
-        c->round = sp__msg(nodes->tail)->round;
-    }
-    s->pending += nodes->n;
-    s->together += nodes->n;
-    if (s->actor.more && s->together < TOGETHER_MAX) {
-        sp_batch_join(&c->pending, nodes);
-        sp__ctx_offer(c);
-        return; // What is sent on the next context leaves with it.
-    }
-    if (c->pending.head == NULL && s->together == 1) {
+    tx_begin(c, nodes);
+    if (c->pending.head == NULL && nodes->n == 1) {
         c->pending = *nodes;
         s->alone = true;
         sp__ctx_offer(c);
         s->alone = false;
     } else {
-        sp_batch_join(&c->pending, nodes);
-        sp__ctx_offer(c);
+        tx_offer(c, nodes);
     }
-    s->together = 0;
     sp__sock_settle(s);
 }
 

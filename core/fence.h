@@ -5,8 +5,8 @@
 /// makes all threads of the process go through a full fence (membarrier(2)), and the former has an
 /// order for the compiler, which costs nothing.
 ///
-/// Who pairs: sp__enter with sp__reclaim (hazards), sp__unlock with sp__lock_wait, row_goes_on with
-/// sp__rows_look.
+/// Who pairs: sp__enter with sp__reclaim (hazards), sp__unlock with sp__lock_wait, queue_begin and
+/// row_goes_on with sp__local_rob.
 #ifndef SP_CORE_FENCE_H
 #define SP_CORE_FENCE_H
 

@@ -26,7 +26,7 @@ void sp__lock_fini(struct sp__lock *l);
 
 /// Behind the two below: the lock is not free, and somebody waits for it. Unlike a mutex it is
 /// looked at after it was given back, so who does that keeps what it stands in alive: a call by its
-/// hazard, an actor by its owner, an operation by its target.
+/// hazard, an actor by its owner, an operation by a reference.
 void sp__lock_wait(struct sp__lock *l);
 void sp__lock_pass(struct sp__lock *l);
 

@@ -16,7 +16,6 @@ static struct {
     struct sp_op *head; ///< that sleep, linked by sleep_next and _prev
 } sleepers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-#define OP_ROW 4        // callbacks of one operation in a row
 #define OP_DEFAULT (-2) // deadline: the time-out of what it is started on
 
 /// Keeps the list of those that sleep, under op->lock.
@@ -180,8 +179,8 @@ static void op_call(struct sp_op *op)
     op_rests(op, target, waited);
 }
 
-/// On a worker. What the callback starts and is over at once needs no way through the mailbox, a
-/// few times in a row.
+/// On a worker. What the callback starts and is over at once, as the send behind a receive, needs
+/// no way through the mailbox; once, then others have their turn.
 static void op_on_over(struct sp__port *port, sp_batch *nodes)
 {
     struct sp_op *op = SP__CONTAINER(port, struct sp_op, over_port);
@@ -190,7 +189,7 @@ static void op_on_over(struct sp__port *port, sp_batch *nodes)
     (void)nodes; // op->over, alone.
     atomic_store_explicit(&op->inside, t, memory_order_relaxed);
     op_call(op);
-    for (int i = 1; op->again && i < OP_ROW; i++) {
+    if (op->again) {
         sp__runs(t, &op->user); // Each call has its time.
         op_call(op);
     }

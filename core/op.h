@@ -38,7 +38,7 @@ struct sp_op {
     // Under the lock, all below. First what every start needs.
     bool stopped;    ///< starts no more
     bool asleep;     ///< a pending sleep that nobody has ended
-    bool sleeping;   ///< in the list of those that sleep (op.c), under its lock, as the two below
+    bool sleeping;   ///< in the list of those that sleep (op.c), under its lock, as sleep_…
     bool timed;      ///< the timer is armed
     bool cut;        ///< `due` is the scope's deadline
     bool scope_lost; ///< there was to be one, and it was closed
@@ -65,7 +65,7 @@ struct sp_op {
     struct sp__actor ctl; ///< runs out of time
     struct sp_op *sleep_next;
     struct sp_op *sleep_prev;
-    struct sp_op *scope_next; ///< in the list of that scope, under its lock, as the other one
+    struct sp_op *scope_next; ///< in the list of `joined`, under its lock, as the other one
     struct sp_op *scope_prev;
 };
 

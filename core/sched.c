@@ -280,7 +280,8 @@ struct sp__actor *sp__local_rob(struct sp__thread *t)
     struct sp__actor *first = NULL;
     struct sp__actor *next = NULL;
 
-    // seq_cst, the heavy side: see queue_begin. One robs at a time, under the scheduler's lock.
+    // seq_cst, the heavy side: see queue_begin and row_goes_on. One robs at a time, under the
+    // scheduler's lock.
     atomic_store_explicit(&t->robbed, true, memory_order_seq_cst);
     sp__fence_heavy();
     if (rob_may(t)) {
@@ -406,8 +407,8 @@ static struct sp__actor *shared_take_user(void)
 /// Whether the thread is in a row, which who guards it may have ended.
 static inline bool row_goes_on(struct sp__thread *t)
 {
-    // seq_cst, the light side behind queue_put, against sp__rows_look: who ended the row finds what
-    // was queued here, or this sees that the row is over.
+    // seq_cst, the light side behind queue_put, against sp__local_rob, which follows row_end: who
+    // ended the row finds what was queued here, or this sees that the row is over.
     return SP__LOAD_LIGHT(&t->row) != 0;
 }
 

@@ -5,7 +5,6 @@
 #include "log.h"
 #include "platform.h"
 #include "sched.h"
-#include "fence.h"
 #include "sched_state.h"
 #include "spin.h"
 #include "timer.h"
@@ -262,7 +261,6 @@ struct sp__actor *sp__rows_look(void)
 
         if (t != NULL && atomic_load_explicit(&t->row, memory_order_relaxed) != 0 && row_slow(t) &&
             row_end(t)) {
-            sp__fence_heavy(); // See row_goes_on.
             *last = sp__local_rob(t);
             while (*last != NULL) {
                 last = &(*last)->link;

@@ -16,15 +16,25 @@ static const unsigned char group_magic[4] = {'S', 'P', 'G', '1'};
 
 /* ------------------------------------------------------------------ Bytes */
 
+static void group_put32(unsigned char *p, uint32_t v)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        p[i] = (unsigned char)(v >> (8 * i));
+    }
+}
+
+static uint32_t group_get32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
 void sp__group_write(unsigned char out[SP__GROUP_BYTES], const struct sp__announcement *a)
 {
     memset(out, 0, SP__GROUP_BYTES);
     memcpy(out, group_magic, sizeof(group_magic));
     out[4] = a->op;
     memcpy(out + 8, a->uuid, sizeof(a->uuid));
-    for (unsigned i = 0; i < 4; i++) {
-        out[24 + i] = (unsigned char)(a->interval >> (8 * i));
-    }
+    group_put32(out + 24, a->interval);
 }
 
 bool sp__group_read(const unsigned char *bytes, size_t len, struct sp__announcement *a)
@@ -35,8 +45,7 @@ bool sp__group_read(const unsigned char *bytes, size_t len, struct sp__announcem
     }
     a->op = bytes[4];
     memcpy(a->uuid, bytes + 8, sizeof(a->uuid));
-    a->interval = (uint32_t)bytes[24] | (uint32_t)bytes[25] << 8 | (uint32_t)bytes[26] << 16 |
-                  (uint32_t)bytes[27] << 24;
+    a->interval = group_get32(bytes + 24);
     return (a->op == SP__GROUP_HERE || a->op == SP__GROUP_LEAVES) &&
            a->interval >= GROUP_INTERVAL_MIN && a->interval <= GROUP_INTERVAL_MAX;
 }
@@ -53,19 +62,12 @@ static uint32_t group_sum(const unsigned char *bytes, size_t len, uint32_t crc)
 
 void sp__group_seal(unsigned char *bytes, size_t len, uint32_t crc)
 {
-    crc = group_sum(bytes, len, crc);
-    for (unsigned i = 0; i < 4; i++) {
-        bytes[GROUP_SUM + i] = (unsigned char)(crc >> (8 * i));
-    }
+    group_put32(bytes + GROUP_SUM, group_sum(bytes, len, crc));
 }
 
 bool sp__group_sealed(const unsigned char *bytes, size_t len, uint32_t crc)
 {
-    const unsigned char *at = bytes + GROUP_SUM;
-
-    return len >= SP__GROUP_BYTES &&
-           group_sum(bytes, len, crc) == ((uint32_t)at[0] | (uint32_t)at[1] << 8 |
-                                          (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24);
+    return len >= SP__GROUP_BYTES && group_sum(bytes, len, crc) == group_get32(bytes + GROUP_SUM);
 }
 
 /* ------------------------------------------------------------------ Members */

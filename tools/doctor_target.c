@@ -268,7 +268,7 @@ static void doctor_url(struct doctor *d, const char *url, const char *scheme)
     if (strcmp(scheme, "inproc") == 0) {
         doctor_add(d, DOCTOR_OK, "dial", NULL, "not tried: inproc reaches only its own process");
         doctor_try_listen(d, url, protocol);
-    } else if (strstr(url, "://*") != NULL) {
+    } else if (strstr(url, "://*:") != NULL) {
         doctor_add(d, DOCTOR_OK, "dial", NULL, "not tried: only a listener can be at any address");
         doctor_try_listen(d, url, protocol);
     } else if (!doctor_try_dial(d, url) && !tool_stopped()) {

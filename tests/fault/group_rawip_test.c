@@ -2,7 +2,7 @@
 /// Discovery groups of rawip on the loopback of a network namespace of the test's own: members of
 /// one machine, strangers that flood the group or whose bytes were damaged, options that are none,
 /// and silence without the option. Skipped where the machine allows no raw sockets there.
-#include "check.h"
+#include "netns.h"
 
 #include "dgram_group.h"
 
@@ -10,12 +10,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define NUMBER 253
@@ -233,30 +230,6 @@ static void group_that_is_none_is_refused(void **state)
     (void)join(s, "rawip://127.0.0.1:5", GROUP);
 }
 
-/// Where the machine does not allow raw sockets in a namespace of the test's own.
-static int enter(void)
-{
-    struct ifreq ifr = {.ifr_flags = IFF_UP | IFF_MULTICAST, .ifr_name = "lo"};
-    int fd;
-
-    if (!check_net_raw()) {
-        (void)puts("skipped: raw sockets need CAP_NET_RAW");
-        return 77;
-    }
-    if (unshare(CLONE_NEWNET) < 0) {
-        (void)puts("skipped: no network namespace for the test (CAP_SYS_ADMIN)");
-        return 77;
-    }
-    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0) {
-        (void)close(fd);
-        (void)puts("skipped: the loopback does not go up");
-        return 77;
-    }
-    (void)close(fd);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,7 +239,7 @@ int main(void)
         check_both(listener_without_a_group_says_nothing),
         check_both(group_that_is_none_is_refused),
     };
-    int rc = enter();
+    int rc = netns_alone();
 
     return rc != 0 ? rc : cmocka_run_group_tests_name("group_rawip", tests, NULL, NULL);
 }

@@ -28,22 +28,9 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
-    for (size_t i = 1; i <= HOSTS; i++) {
-        if (host[i].pid != 0) {
-            netns_kill(&host[i]);
-        }
-    }
+    agent_kill_all(host, HOSTS + 1);
     netns_close(&net);
     return 0;
-}
-
-static void end_all(void)
-{
-    for (size_t i = 1; i <= HOSTS; i++) {
-        if (host[i].pid != 0) {
-            agent_end(&host[i]);
-        }
-    }
 }
 
 static void hosts_open(void)
@@ -134,7 +121,7 @@ static void a_group_finds_its_members_and_keeps_the_mesh_whole(void **state)
         netns_link(&net, 3, true);
         group_is_whole(HOSTS);
         talk(3);
-        end_all();
+        agent_end_all(host, HOSTS + 1);
     }
 }
 
@@ -168,7 +155,7 @@ static void groups_that_differ_do_not_mix(void **state)
         agent_recv(&host[2], 100, 1);
         agent_send(&host[3], 100, 2);
         agent_recv(&host[4], 100, 2);
-        end_all();
+        agent_end_all(host, HOSTS + 1);
     }
 }
 

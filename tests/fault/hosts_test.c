@@ -67,22 +67,9 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
-    for (size_t i = 1; i <= HOSTS; i++) {
-        if (host[i].pid != 0) {
-            netns_kill(&host[i]);
-        }
-    }
+    agent_kill_all(host, HOSTS + 1);
     netns_close(&net);
     return 0;
-}
-
-static void end_all(void)
-{
-    for (size_t i = 1; i <= HOSTS; i++) {
-        if (host[i].pid != 0) {
-            agent_end(&host[i]);
-        }
-    }
 }
 
 /* ------------------------------------------------------------------ Two hosts */
@@ -98,7 +85,7 @@ static void two_hosts_talk(void **state)
         for (unsigned j = 0; j < 20; j++) {
             agent_exchange(&host[2], &host[1], 8 + j * 100, j);
         }
-        end_all();
+        agent_end_all(host, HOSTS + 1);
     }
 }
 
@@ -116,7 +103,7 @@ static void a_message_larger_than_a_packet_arrives_whole(void **state)
             agent_send(&host[2], LARGE, j);
             agent_recv(&host[1], LARGE, j);
         }
-        end_all();
+        agent_end_all(host, HOSTS + 1);
     }
 }
 
@@ -130,7 +117,7 @@ static void a_network_that_takes_less_from_now_on_is_no_obstacle(void **state)
     netns_mtu(&net, 1280);
     agent_send_until(&host[1], 1400, 2, &host[2]);
     agent_send_until(&host[2], LARGE, 3, &host[1]);
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void a_link_that_is_down_for_a_moment_ends_nothing(void **state)
@@ -156,7 +143,7 @@ static void a_link_that_is_down_for_a_moment_ends_nothing(void **state)
     agent_send(&host[1], 100, 2);
     agent_recv(&host[2], 100, 2);
     assert_int_equal(agent_stat(&host[1], "listeners[0].connect"), 1);
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void a_link_that_is_down_for_long_ends_the_connection_and_a_new_one_follows(void **state)
@@ -177,7 +164,7 @@ static void a_link_that_is_down_for_long_ends_the_connection_and_a_new_one_follo
         agent_pipes(&host[1], 1);
         agent_send_until(&host[2], 100, 2, &host[1]);
         agent_send_until(&host[1], 100, 3, &host[2]);
-        end_all();
+        agent_end_all(host, HOSTS + 1);
     }
 }
 
@@ -199,7 +186,7 @@ static void a_listener_that_crashed_is_dialled_again(void **state)
         agent_recv(&host[2], 100, i);
     }
     agent_pipes(&host[2], 1);
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 /// The listener's record is of the one that crashed: the same address is another peer now.
@@ -228,7 +215,7 @@ static void a_dialer_that_crashed_is_another_peer_at_the_same_address(void **sta
             netns_kill(&host[2]);
         }
     }
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void an_address_is_free_again_at_once(void **state)
@@ -245,7 +232,7 @@ static void an_address_is_free_again_at_once(void **state)
         agent_end(&host[1]);
         agent_pipes(&host[2], 0);
     }
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 /* ------------------------------------------------------------------ Five hosts */
@@ -270,7 +257,7 @@ static void another_host_takes_over_at_the_address(void **state)
     agent_send(&host[3], 100, 2);
     agent_recv(&host[2], 100, 2);
     agent_pipes(&host[1], 0); // it is off the network, and has noticed
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void one_host_serves_four(void **state)
@@ -289,7 +276,7 @@ static void one_host_serves_four(void **state)
             agent_exchange(&host[i], &host[1], round == 4 ? LARGE : 64, round * 10 + (unsigned)i);
         }
     }
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void every_subscriber_gets_what_is_published(void **state)
@@ -316,7 +303,7 @@ static void every_subscriber_gets_what_is_published(void **state)
             assert_in_range(got, 2, 5);
         }
     }
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 static void mesh_open(void)
@@ -366,7 +353,7 @@ static void a_bus_of_five_hosts_loses_one_and_is_whole_again(void **state)
         agent_pipes(&host[i], HOSTS - 1);
     }
     mesh_talk(3, 0);
-    end_all();
+    agent_end_all(host, HOSTS + 1);
 }
 
 struct fact {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /// rawip against what others put on the wire: strangers, floods, flipped bits, cut datagrams. With
 /// real raw sockets in a network namespace of the test's own; skipped where it may have none.
-#include "check.h"
+#include "netns.h"
 
 #include "dgram_wire.h"
 
@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,20 +23,13 @@
 
 #define PAIR 0x10
 
-static void loopback_set(unsigned long request, struct ifreq *ifr)
-{
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    memcpy(ifr->ifr_name, "lo", 3);
-    assert_int_equal(ioctl(fd, request, ifr), 0);
-    (void)close(fd);
-}
-
 static void loopback_mtu(int mtu)
 {
-    struct ifreq ifr = {.ifr_mtu = mtu};
+    struct ifreq ifr = {.ifr_mtu = mtu, .ifr_name = "lo"};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    loopback_set(SIOCSIFMTU, &ifr);
+    assert_int_equal(ioctl(fd, SIOCSIFMTU, &ifr), 0);
+    (void)close(fd);
 }
 
 /* ------------------------------------------------------------------ A stranger */
@@ -401,23 +393,6 @@ static void too_large_a_message_stays_with_the_caller(void **state)
     free(body);
 }
 
-/// Where the machine does not allow raw sockets in a namespace of the test's own.
-static int enter(void)
-{
-    struct ifreq ifr = {.ifr_flags = IFF_UP};
-
-    if (!check_net_raw()) {
-        (void)puts("skipped: raw sockets need CAP_NET_RAW");
-        return 77;
-    }
-    if (unshare(CLONE_NEWNET) < 0) {
-        (void)puts("skipped: no network namespace for the test (CAP_SYS_ADMIN)");
-        return 77;
-    }
-    loopback_set(SIOCSIFFLAGS, &ifr);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,7 +406,7 @@ int main(void)
         check_both(large_messages_cross_small_packets),
         check_both(too_large_a_message_stays_with_the_caller),
     };
-    int rc = enter();
+    int rc = netns_alone();
 
     return rc != 0 ? rc : cmocka_run_group_tests_name("rawip", tests, NULL, NULL);
 }

@@ -272,3 +272,21 @@ void agent_end(struct netns_proc *p)
     netns_say(p, "end");
     netns_join(p);
 }
+
+void agent_end_all(struct netns_proc *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].pid != 0) {
+            agent_end(&p[i]);
+        }
+    }
+}
+
+void agent_kill_all(struct netns_proc *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].pid != 0) {
+            netns_kill(&p[i]);
+        }
+    }
+}

@@ -37,5 +37,8 @@ void agent_stat_least(struct netns_proc *p, const char *path, long long least);
 
 /// Closes the socket, ends the library and the process; nothing may be left.
 void agent_end(struct netns_proc *p);
+/// The same for those of `n` that are there; or ends these as a crash would.
+void agent_end_all(struct netns_proc *p, size_t n);
+void agent_kill_all(struct netns_proc *p, size_t n);
 
 #endif

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -309,6 +311,27 @@ void netns_reach(const struct netns *n, size_t a, size_t b)
         netns_probe(n, a, b, families[i]);
         netns_probe(n, b, a, families[i]);
     }
+}
+
+int netns_alone(void)
+{
+    struct ifreq ifr = {.ifr_flags = IFF_UP | IFF_MULTICAST, .ifr_name = "lo"};
+    const char *why = NULL;
+    int fd;
+
+    if (!check_net_raw()) {
+        why = "raw sockets need CAP_NET_RAW";
+    } else if (unshare(CLONE_NEWNET) < 0) {
+        why = "no network namespace for the test (CAP_SYS_ADMIN)";
+    } else {
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        why = ioctl(fd, SIOCSIFFLAGS, &ifr) < 0 ? "the loopback does not go up" : NULL;
+        (void)close(fd);
+    }
+    if (why != NULL) {
+        (void)printf("skipped: %s\n", why);
+    }
+    return why != NULL ? 77 : 0;
 }
 
 /* ------------------------------------------------------------------ Processes */

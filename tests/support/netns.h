@@ -64,6 +64,10 @@ void netns_readdress(const struct netns *n, size_t host, size_t whose);
 /// Waits until a datagram of host `a` comes to `b` at b's addresses, and back, in both families.
 void netns_reach(const struct netns *n, size_t a, size_t b);
 
+/// The calling process goes into a network of its own that has a loopback only, which is up, for
+/// raw sockets. 0; 77: this machine does not allow it, which it says, and the program is to return.
+int netns_alone(void);
+
 /* ------------------------------------------------------------------ Processes */
 
 /// Runs `fn` in a process of its own on a host; the process ends with it. A failed assertion there
